@@ -1,0 +1,48 @@
+"""Train a zero-shot classifier: python train.py CONFIG.yaml [--key value ...], or through accelerate launch."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import set_seed
+
+from zeroshot.console import run_command
+from zeroshot.evaluation import compute_metrics, evaluate_model
+from zeroshot.evaluation.reports import describe_run
+from zeroshot.data import TrainingDataset
+from zeroshot.training import ZeroShotTrainer, parse_arguments, prepare_data
+from zeroshot.training.runs import build_model, find_checkpoint, finish_training
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Parse, prepare, train, save, report."""
+    model_arguments, data_arguments, training_arguments = parse_arguments(arguments)
+    set_seed(training_arguments.seed)
+    output_dir = Path(training_arguments.output_dir)
+    checkpoint = find_checkpoint(model_arguments, data_arguments, training_arguments)
+    model = build_model(model_arguments, training_arguments)
+    data = prepare_data(data_arguments, training_arguments.seed, output_dir / "rejected_rows.jsonl")
+    initial = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    before = evaluate_model(model, data.zero_shot) if data.zero_shot else None
+    trainer = ZeroShotTrainer(
+        model,
+        training_arguments,
+        train_dataset=TrainingDataset(
+            data.train,
+            expansion=data_arguments.label_expansion,
+            num_negatives=data_arguments.num_negatives,
+            seed=training_arguments.seed,
+        ),
+        eval_dataset=data.validation or data.zero_shot or None,
+        compute_metrics=compute_metrics,
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    finish_training(trainer, initial)
+    if trainer.is_world_process_zero():
+        after = evaluate_model(trainer.model, data.zero_shot) if data.zero_shot else None
+        examples = trainer.model.predict(data_arguments.example_texts, data_arguments.example_labels)
+        sys.stdout.write(describe_run(output_dir, before, after, examples, data.train_labels) + "\n")
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])

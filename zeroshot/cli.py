@@ -1,0 +1,92 @@
+"""`zeroshot <verb>`: thin commands over the package."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .console import run_command
+
+
+def _architectures(_arguments: argparse.Namespace) -> None:
+    from .models import ARCHITECTURES
+
+    sys.stdout.write("".join(f"{key}\n" for key in ARCHITECTURES))
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from .evaluation.commands import evaluate_command
+
+    sys.stdout.write(
+        evaluate_command(
+            arguments.model,
+            Path(arguments.suite),
+            rows=arguments.rows,
+            output=Path(arguments.output) if arguments.output else None,
+            baseline=arguments.baseline,
+            batch_size=arguments.batch_size,
+            precision=arguments.precision,
+        )
+        + "\n"
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    from .inference import predict_file
+    from .models.inputs_zeroshot import check_candidate_labels
+    from .models.loading import load_model
+
+    predict_file(
+        load_model(arguments.model),
+        check_candidate_labels(arguments.labels),
+        Path(arguments.input) if arguments.input else None,
+        Path(arguments.output) if arguments.output else None,
+        multi_label=arguments.multi_label,
+        batch_size=arguments.batch_size,
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    from .evaluation.suites import DEFAULT_ROWS
+
+    parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    listing = verbs.add_parser("architectures", help="print the registered architectures, one a line")
+    listing.set_defaults(run=_architectures)
+
+    measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets")
+    measure.add_argument("model", help="folder or Hub id of a checkpoint")
+    measure.add_argument("--suite", required=True, help="folder of sets, each with labels.json and test.jsonl")
+    measure.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows of a set (default %(default)s)")
+    measure.add_argument("--output", help="write the result to this JSON file, and the table beside it as .md")
+    measure.add_argument("--baseline", help="encoder of the first rows (default: the one all recipes start from; 'none')")
+    measure.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    measure.add_argument(
+        "--precision", choices=("fp32", "bf16"), default="fp32", help="of matrix products (default %(default)s)"
+    )
+    measure.set_defaults(run=_evaluate)
+
+    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input")
+    predict.add_argument("model", help="folder or Hub id of a checkpoint")
+    predict.add_argument("--labels", required=True, help='candidate labels, "a,b,c"')
+    predict.add_argument("--input", help=".jsonl or .csv with a field text, or one text a line (default: standard input)")
+    predict.add_argument("--output", help="JSON Lines file (default: standard output)")
+    predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
+    predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    predict.set_defaults(run=_predict)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the console script."""
+
+    def command(words: Sequence[str]) -> None:
+        parsed = build_parser().parse_args(words)
+        parsed.run(parsed)
+
+    run_command(command, sys.argv[1:] if arguments is None else arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Rows in, batches out: reading, validation, splits, label expansion, negatives, collation."""
+
+from .collation import ZeroShotCollator
+from .evaluation_set import EvaluationSet, build_evaluation_set
+from .expansion import TrainingDataset, TrainingExample, draw_negatives, expand_labels
+from .reading import read_raw_rows
+from .splitting import choose_zero_shot_labels, drop_texts, hold_out_labels, normalize_text, split_by_text
+from .validation import RejectedRow, Row, Source, load_source, validate_row, write_rejected_rows
+
+__all__ = [
+    "EvaluationSet",
+    "RejectedRow",
+    "Row",
+    "Source",
+    "TrainingDataset",
+    "TrainingExample",
+    "ZeroShotCollator",
+    "build_evaluation_set",
+    "choose_zero_shot_labels",
+    "draw_negatives",
+    "drop_texts",
+    "expand_labels",
+    "hold_out_labels",
+    "load_source",
+    "normalize_text",
+    "read_raw_rows",
+    "split_by_text",
+    "validate_row",
+    "write_rejected_rows",
+]

@@ -1,0 +1,60 @@
+"""From training examples to a batch: every distinct label is worded and tokenised once."""
+
+import random
+from collections.abc import Sequence
+
+import torch
+from transformers import BatchEncoding, PreTrainedTokenizerBase
+
+from ..models import build_inputs
+from .expansion import TrainingExample
+
+
+class ZeroShotCollator:
+    """Turn examples into the arguments of `forward`.
+
+    The grid `labels` (B, N) holds 1 for every pair of the batch that is true, whoever brought the label; 0 for a label
+    that the example lists as negative, and for labels of the example's own closed set; -100 (no candidate) for all other
+    pairs, because nobody said that they do not hold.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        max_tokens: The most tokens of a text or label.
+        class_templates: Wordings with one placeholder `{}`; one is drawn per label and batch.
+        label_sets: Per source its closed set of labels, or None.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_tokens: int,
+        class_templates: Sequence[str],
+        label_sets: Sequence[Sequence[str] | None],
+    ):
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        self.class_templates = list(class_templates)
+        self.label_sets = [None if names is None else frozenset(names) for names in label_sets]
+
+    def build_targets(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
+        """The grid described above, (B, N), int64."""
+        targets = torch.full((len(examples), len(classes)), -100)
+        for row, example in enumerate(examples):
+            holds, fails = set(example["labels"]), set(example["negatives"])
+            label_set = self.label_sets[example["source"]] or frozenset()
+            for column, name in enumerate(classes):
+                if name in holds:
+                    targets[row, column] = 1
+                elif name in fails or name in label_set:
+                    targets[row, column] = 0
+        return targets
+
+    def __call__(self, examples: Sequence[TrainingExample]) -> BatchEncoding:
+        classes = list(dict.fromkeys(name for example in examples for name in example["positives"] + example["negatives"]))
+        seed = examples[0]["draw"]
+        worded = [random.Random(f"{seed}-{name}").choice(self.class_templates).format(name) for name in classes]
+        texts = [example["text"] for example in examples]
+        # Long texts were counted when the lengths were measured; a warning per batch would bury the progress bar.
+        batch = build_inputs(self.tokenizer, texts, worded, self.max_tokens, overflow="cut")
+        batch["labels"] = self.build_targets(examples, classes)
+        return batch

@@ -1,0 +1,59 @@
+"""Rows to measure with: texts, the candidate labels of all of them, and which hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .validation import Source
+
+
+@dataclass
+class EvaluationSet:
+    """What a model is measured on.
+
+    Args:
+        texts: B texts.
+        candidate_labels: N label names.
+        targets: (B, N), int64: 1 where the label holds, 0 where it does not, -100 where it is no candidate of the text.
+    """
+
+    texts: list[str]
+    candidate_labels: list[str]
+    targets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+def build_evaluation_set(source: Source, *, candidate_labels: Sequence[str] | None = None) -> EvaluationSet:
+    """Arrange a source for measuring.
+
+    Args:
+        source: Its rows without labels are left out (nothing to find). Rows of a closed label set have all its labels as
+            candidates; freely labelled rows have their own labels and negatives.
+        candidate_labels: Candidates of every row instead of the source's own.
+
+    Raises:
+        ValueError: If no row has a label, or a row's label is no candidate.
+    """
+    closed = candidate_labels if candidate_labels is not None else source.candidate_labels
+    rows = [row for row in source.rows if row["labels"]]
+    if not rows:
+        raise ValueError(f"Expected rows with labels in {source.name!r}, found none. Choose another file.")
+    names = list(closed) if closed is not None else list(
+        dict.fromkeys(name for row in rows for name in row["labels"] + row["negatives"])
+    )
+    column = {name: position for position, name in enumerate(names)}
+    targets = np.full((len(rows), len(names)), -100 if closed is None else 0, dtype=np.int64)
+    for position, row in enumerate(rows):
+        unknown = [name for name in row["labels"] if name not in column]
+        if unknown:
+            raise ValueError(
+                f"Expected labels among the {len(names)} candidates, found {unknown[0]!r} in row {position + 1} of "
+                f"{source.name!r}. Add it to the candidates."
+            )
+        if closed is None:
+            targets[position, [column[name] for name in row["negatives"]]] = 0
+        targets[position, [column[name] for name in row["labels"]]] = 1
+    return EvaluationSet([row["text"] for row in rows], names, targets)

@@ -1,0 +1,80 @@
+"""Splits by text and by label. A label of the zero-shot split is never seen in training, as positive or negative."""
+
+import random
+from collections.abc import Collection
+from dataclasses import replace
+
+from datasets import Dataset
+
+from .validation import Source
+
+
+def normalize_text(text: str) -> str:
+    """What two texts must share to count as the same: words without case and spacing."""
+    return " ".join(text.casefold().split())
+
+
+def split_by_text(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Split rows so that a text, however spaced or cased, is on one side only.
+
+    Args:
+        rows: Rows with a column `text`.
+        share: Share of the distinct texts that goes to the second part, between 0 and 1.
+        seed: Decides which.
+
+    Returns:
+        The larger remainder and the part held out.
+    """
+    texts = [normalize_text(text) for text in rows["text"]]
+    distinct = sorted(set(texts))
+    held_out = set(random.Random(seed).sample(distinct, round(share * len(distinct))))
+    first = [row for row, text in enumerate(texts) if text not in held_out]
+    second = [row for row, text in enumerate(texts) if text in held_out]
+    return rows.select(first), rows.select(second)
+
+
+def hold_out_labels(source: Source, labels: Collection[str]) -> tuple[Source, Source, int]:
+    """Split a source by label.
+
+    Rows whose labels are all held out form the zero-shot part. Rows that mix both kinds are left out: with the held-out
+    label they would show it, without it they would be labelled wrongly.
+
+    Args:
+        source: Rows and label set.
+        labels: The held-out names.
+
+    Returns:
+        The training part, without a held-out label in any field; the zero-shot part; and the number of rows left out.
+    """
+    held_out = set(labels)
+    kinds = [(bool(held_out.intersection(own)), held_out.issuperset(own)) for own in source.rows["labels"]]
+    seen = [row for row, (some, _) in enumerate(kinds) if not some]
+    unseen = [row for row, (_, every) in enumerate(kinds) if every]
+    training = source.rows.select(seen).map(_drop_negatives, batched=True, fn_kwargs={"labels": sorted(held_out)})
+    names = source.candidate_labels
+    closed_seen = None if names is None else [name for name in names if name not in held_out]
+    closed_unseen = None if names is None else [name for name in names if name in held_out]
+    left_out = len(kinds) - len(seen) - len(unseen)
+    return (
+        replace(source, rows=training, candidate_labels=closed_seen),
+        replace(source, rows=source.rows.select(unseen), candidate_labels=closed_unseen, rejected=[]),
+        left_out,
+    )
+
+
+def _drop_negatives(batch: dict, labels: list[str]) -> dict:
+    unwanted = set(labels)
+    return {"negatives": [[name for name in names if name not in unwanted] for names in batch["negatives"]]}
+
+
+def choose_zero_shot_labels(rows: Dataset, share: float, seed: int) -> list[str]:
+    """Draw the labels to hold out, at least one, as a share of all labels that rows carry."""
+    labels = sorted({label for own in rows["labels"] for label in own})
+    return sorted(random.Random(seed).sample(labels, max(1, round(share * len(labels)))))
+
+
+def drop_texts(source: Source, texts: Collection[str]) -> tuple[Source, int]:
+    """Leave out rows whose text also stands in `texts`; returns the rest and how many went."""
+    unwanted = {normalize_text(text) for text in texts}
+    kept = [row for row, text in enumerate(source.rows["text"]) if normalize_text(text) not in unwanted]
+    return replace(source, rows=source.rows.select(kept)), len(source.rows) - len(kept)

@@ -1,0 +1,210 @@
+"""From raw rows to rows that can be trained on or measured with; what is refused is listed with its reason."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from datasets import Dataset, Features, List, Value
+from transformers.utils import logging
+
+from .reading import read_raw_rows, resolve_path
+
+logger = logging.get_logger(__name__)
+
+ROW_FEATURES = Features(
+    {
+        "text": Value("string"),
+        "labels": List(Value("string")),
+        "negatives": List(Value("string")),
+    }
+)
+
+
+class Row(TypedDict):
+    """A valid row."""
+
+    text: str
+    labels: list[str]  # every label that holds
+    negatives: list[str]  # labels known not to hold; may be empty
+
+
+class RejectedRow(TypedDict):
+    """A refused row, as it goes into the file of rejected rows."""
+
+    source: str
+    row: int
+    problem: str
+    content: str
+
+
+@dataclass
+class Source:
+    """The valid rows of one file or Hub data set.
+
+    Args:
+        name: What the user called it.
+        rows: Columns of [`Row`].
+        candidate_labels: The closed set from which every row was labelled in full, so that a label a row does not have
+            does not hold; None where rows were labelled freely.
+        rejected: The refused rows with reasons.
+    """
+
+    name: str
+    rows: Dataset
+    candidate_labels: list[str] | None = None
+    rejected: list[RejectedRow] = field(default_factory=list)
+
+
+def _check_label_list(value: Any, name: str) -> list[str]:
+    if isinstance(value, str):
+        raise ValueError(f"Expected {name!r} to be a list of names, found the string {value!r}. Write [{json.dumps(value)}].")
+    if not isinstance(value, list):
+        raise ValueError(f"Expected {name!r} to be a list of names, found {type(value).__name__}. Write [\"name\", ...].")
+    for label in value:
+        if not isinstance(label, str):
+            raise ValueError(f"Expected names in {name!r}, found {type(label).__name__} {label!r}. Write label names.")
+        if not label.strip():
+            raise ValueError(f"Expected names in {name!r}, found the empty name {label!r}. Leave it out.")
+    repeated = [label for label, count in Counter(value).items() if count > 1]
+    if repeated:
+        raise ValueError(f"Expected distinct names in {name!r}, found {repeated[0]!r} more than once. Keep one of them.")
+    return value
+
+
+def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
+    """Check one row.
+
+    Args:
+        content: `{"text", "labels"}` and maybe `negatives`; or GLiClass's `{"text", "all_labels", "true_labels"}`.
+        keep_unlabelled: Whether a row without labels (out of scope) is valid.
+
+    Raises:
+        ValueError: In three parts: what was expected, what was found, how to mend it.
+    """
+    if not isinstance(content, dict):
+        raise ValueError(f'Expected an object with "text" and "labels", found {type(content).__name__}. Write {{"text": ...}}.')
+    text = content.get("text")
+    if text is None:
+        found = ", ".join(content) or "no field"
+        raise ValueError(f"Expected a field 'text', found {found}. Name the field of the text 'text'.")
+    if not isinstance(text, str):
+        raise ValueError(f"Expected 'text' to be a string, found {type(text).__name__} {text!r}. Put it in quotes.")
+    if not text.strip():
+        raise ValueError(f"Expected 'text' to hold words, found {text!r}. Leave the row out.")
+    if content.get("true_labels") is not None:
+        labels = _check_label_list(content["true_labels"], "true_labels")
+        candidates = _check_label_list(content.get("all_labels") or [], "all_labels")
+        negatives = [label for label in candidates if label not in labels]
+    else:
+        if content.get("labels") is None:
+            raise ValueError(f"Expected a field 'labels', found {', '.join(content)}. Add \"labels\": [\"name\", ...].")
+        labels = _check_label_list(content["labels"], "labels")
+        negatives = _check_label_list(content.get("negatives") or [], "negatives")
+    if not labels and not keep_unlabelled:
+        raise ValueError("Expected at least one label, found none. Label the row or leave it out.")
+    both = [label for label in labels if label in negatives]
+    if both:
+        raise ValueError(f"Expected labels and negatives to differ, found {both[0]!r} in both. Remove it from one.")
+    try:
+        "".join((text, *labels, *negatives)).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"Expected valid Unicode, found half a surrogate pair ({error.reason}). Write the row anew.") from error
+    return {"text": text, "labels": labels, "negatives": negatives}
+
+
+def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[str] | None) -> dict:
+    """The `map` over raw rows: valid rows get their columns, refused ones their `problem`."""
+    known = None if candidate_labels is None else set(candidate_labels)
+    output: dict[str, list] = {"text": [], "labels": [], "negatives": [], "problem": []}
+    for content, problem in zip(batch["content"], batch["problem"], strict=True):
+        row: Row = {"text": "", "labels": [], "negatives": []}
+        try:
+            if problem is None:
+                row = validate_row(json.loads(content), keep_unlabelled=keep_unlabelled)
+                unknown = [label for label in row["labels"] if known is not None and label not in known]
+                if unknown:
+                    problem = (
+                        f"Expected labels of the {len(known or ())} in labels.json, found {unknown[0]!r}. "
+                        "Add it there or correct the row."
+                    )
+        except json.JSONDecodeError as error:
+            problem = f"Expected JSON, found {error.msg} at column {error.colno}. The line may be half written; write it anew."
+        except ValueError as error:
+            problem = str(error)
+        for name, value in row.items():
+            output[name].append(value)
+        output["problem"].append(problem)
+    return output
+
+
+def read_label_set(source: str) -> list[str] | None:
+    """Read `labels.json` beside a file: the closed set of labels from which all its rows were labelled in full.
+
+    Returns:
+        The names, or None where there is no such file.
+
+    Raises:
+        ValueError: If it is not a list of distinct names.
+    """
+    path = resolve_path(source)
+    if path is None or not (path.parent / "labels.json").is_file():
+        return None
+    file = path.parent / "labels.json"
+    try:
+        return _check_label_list(json.loads(file.read_text(encoding="utf-8")), "labels.json")
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
+    """Read and validate a source; good rows are never lost to bad ones.
+
+    Args:
+        source: See [`read_raw_rows`].
+        keep_unlabelled: Whether rows without labels (out of scope) are valid.
+
+    Returns:
+        The valid rows, the closed label set if `labels.json` lies beside the file, and the refused rows.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: If no row is valid; the message shows the most frequent reasons.
+    """
+    candidate_labels = read_label_set(source)
+    table = read_raw_rows(source).map(
+        _validate_batch,
+        batched=True,
+        fn_kwargs={"keep_unlabelled": keep_unlabelled, "candidate_labels": candidate_labels},
+        features=Features({"row": Value("int64"), "content": Value("string"), "problem": Value("string"), **ROW_FEATURES}),
+        desc=f"Validating {source}",
+    )
+    problems = table["problem"][:]
+    good = [position for position, problem in enumerate(problems) if problem is None]
+    bad = table.select([position for position, problem in enumerate(problems) if problem is not None])
+    rejected: list[RejectedRow] = [
+        {"source": source, "row": row["row"], "problem": row["problem"], "content": row["content"]} for row in bad
+    ]
+    if rejected:
+        reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(r["problem"] for r in rejected).most_common(3))
+        first = f"row {rejected[0]['row']}"
+        if not good:
+            raise ValueError(f"Expected valid rows in {source!r}, found none in {len(rejected)} (first {first}): {reasons}")
+        logger.warning(f"{source}: {len(rejected)} of {len(problems)} rows refused (first {first}): {reasons}")
+    rows = table.select(good).remove_columns(["row", "content", "problem"])
+    return Source(source, rows, candidate_labels, rejected)
+
+
+def write_rejected_rows(sources: list[Source], path: Path) -> int:
+    """Write all refused rows as JSON Lines, replacing the file; nothing is written where there are none.
+
+    Returns:
+        How many there are.
+    """
+    rejected = [row for source in sources for row in source.rejected]
+    if rejected:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected), encoding="utf-8")
+        logger.warning(f"{len(rejected)} refused rows are listed with their reasons in {path}")
+    return len(rejected)

@@ -1,0 +1,113 @@
+"""Measuring a model on a folder of test sets, beside the untrained encoder."""
+
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+from transformers.utils import logging
+
+from ..data import EvaluationSet, build_evaluation_set, load_source
+from ..models import ZeroShotPreTrainedModel
+from .metrics import METRICS
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_ROWS = 1500
+
+
+class SetResult(TypedDict):
+    """Result on one set."""
+
+    accuracy: float
+    accuracy_at_k: float
+    macro_f1: float
+    mrr: float
+    n: int  # rows measured
+    labels: int  # candidate labels
+
+
+class SuiteResult(TypedDict):
+    """Result on all sets, with the unweighted mean."""
+
+    mean: dict[str, float]
+    sets: dict[str, SetResult]
+
+
+def load_suite(folder: Path, rows: int = DEFAULT_ROWS) -> dict[str, EvaluationSet]:
+    """Read every set of a suite: sub-folders with `labels.json` and `test.jsonl`.
+
+    Args:
+        folder: The suite, or one set.
+        rows: The most rows of a set: the first of a shuffle with seed 0 over the rows that have a label.
+
+    Raises:
+        FileNotFoundError: If there is no set.
+    """
+    if rows < 1:
+        raise ValueError(f"Expected at least 1 row per set, found {rows}. Raise --rows.")
+    candidates = [folder] if (folder / "labels.json").is_file() else sorted(folder.glob("*/")) if folder.is_dir() else []
+    sets = {}
+    for path in candidates:
+        if not ((path / "labels.json").is_file() and (path / "test.jsonl").is_file()):
+            continue
+        source = load_source(str(path / "test.jsonl"), keep_unlabelled=True)
+        labelled = [row for row, labels in enumerate(source.rows["labels"]) if labels]
+        if len(labelled) > rows:
+            random.Random(0).shuffle(labelled)
+        sets[path.name] = build_evaluation_set(replace(source, rows=source.rows.select(labelled[:rows])))
+    if not sets:
+        raise FileNotFoundError(
+            f"Expected sets in {str(folder)!r}, found none. A set is a folder with labels.json (a list of names) and "
+            'test.jsonl (rows {"text", "labels"}); a suite is a folder of sets.'
+        )
+    return sets
+
+
+def evaluate_model(
+    model: ZeroShotPreTrainedModel, sets: Mapping[str, EvaluationSet], *, show_progress_bar: bool = False, **kwargs: Any
+) -> SuiteResult:
+    """Measure a model on each set.
+
+    Args:
+        model: The model.
+        sets: Evaluation sets by name.
+        show_progress_bar: Whether to show progress.
+        **kwargs: Passed to `predict_logits` (`class_templates`, `batch_size`).
+    """
+    results: dict[str, Any] = {}
+    for name, one in sets.items():
+        logits = model.predict_logits(one.texts, one.candidate_labels, show_progress_bar=show_progress_bar, **kwargs)
+        values = {key: metric(logits.numpy(), one.targets) for key, metric in METRICS.items()}
+        results[name] = {**values, "n": len(one), "labels": len(one.candidate_labels)}
+    mean = {key: sum(result[key] for result in results.values()) / len(results) for key in METRICS}
+    return {"mean": mean, "sets": results}
+
+
+def format_table(results: Mapping[str, SuiteResult], metrics: tuple[str, ...] = ("accuracy", "macro_f1")) -> str:
+    """A Markdown table: one row per model, one column per set, then the mean; values as `accuracy / macro_f1`."""
+    sets = list(next(iter(results.values()))["sets"])
+
+    def show(values: Mapping[str, Any]) -> str:
+        return " / ".join(f"{values[key]:.3f}".removeprefix("0") for key in metrics)
+
+    head = ["model (" + " / ".join(metrics) + ")", *sets, "mean"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for name, result in results.items():
+        cells = [name, *(show(result["sets"][one]) for one in sets), show(result["mean"])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def write_report(path: Path, result: SuiteResult, **extra: Any) -> None:
+    """Write a result as JSON, and the table beside it as Markdown, each in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for file, content in (
+        (path, json.dumps({**result, **extra}, indent=2, ensure_ascii=False)),
+        (path.with_suffix(".md"), str(extra.get("table", ""))),
+    ):
+        temporary = file.with_name(file.name + ".tmp")
+        temporary.write_text(content + "\n", encoding="utf-8")
+        temporary.replace(file)

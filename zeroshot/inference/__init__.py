@@ -1,0 +1,5 @@
+"""Bulk prediction."""
+
+from .prediction import predict_file
+
+__all__ = ["predict_file"]

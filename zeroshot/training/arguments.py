@@ -1,0 +1,90 @@
+"""What a recipe can say. A recipe is a YAML file whose keys are the fields below; the command line overrides it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from transformers import TrainingArguments
+from transformers.utils import logging
+
+from ..models.loading import DEFAULT_ENCODER
+
+logger = logging.get_logger(__name__)
+
+
+def _text(help_text: str, default):
+    """A field with its help text."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help_text})
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass
+class ModelArguments:
+    """Which model is trained."""
+
+    architecture: str = _text("Key of the architecture; `zeroshot architectures` lists them.", "biencoder")
+    encoder: str = _text("Folder or Hub id of the pretrained encoder.", DEFAULT_ENCODER)
+    architecture_options: dict | str | None = _text("Further fields of the architecture's configuration, as JSON.", None)
+    class_templates: list[str] = _text("Wordings of a label, each with one {}.", ["{}"])
+    dropout: float | None = _text("Replaces every dropout rate of the encoder.", None)
+    max_tokens: int | None = _text("Most tokens of a text or label; the encoder's limit when left out.", None)
+    attn_implementation: str = _text("auto, eager, sdpa or flash_attention_2. auto: eager on a CPU, else the model's own.", "auto")
+
+
+@dataclass
+class DataArguments:
+    """What it is trained and measured on. Several files are separated by commas; `packaged:` names data in the package."""
+
+    train_files: str = _text("Rows to train on: .jsonl, .json, .csv, .parquet, Hub ids.", "packaged:topics/train.jsonl")
+    validation_files: str | None = _text("Rows that choose the best checkpoint.", None)
+    zero_shot_files: str | None = _text("Rows measured before and after; their labels are kept out of training.", None)
+    zero_shot_label_share: float = _text("Share of the training labels to hold out where there are no zero_shot_files.", 0.0)
+    validation_share: float = _text("Share of the texts to hold out where there are no validation_files.", 0.0)
+    label_expansion: Literal["pairs", "rows"] = _text("One example per (text, label) pair, or per text.", "rows")
+    num_negatives: int = _text("Random negatives per example, drawn anew each epoch from a closed label set.", 0)
+    max_train_rows: int | None = _text("Most rows of a training file (a seeded draw).", None)
+    example_texts: list[str] = _text("Texts to classify when training has ended.", [])
+    example_labels: list[str] = _text("Candidate labels for them.", [])
+
+
+def supports_bfloat16() -> bool:
+    """Whether the hardware multiplies bfloat16 matrices faster than float32."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@dataclass
+class ZeroShotTrainingArguments(TrainingArguments):
+    """transformers' `TrainingArguments` with our defaults and the fields below."""
+
+    output_dir: str = _text("Where checkpoints and the final model go.", "outputs/run")
+    loss: Literal["sigmoid", "infonce", "bce"] = _text("Loss over the grid of texts and labels.", "sigmoid")
+    in_batch_margin: float | None = _text(
+        "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.", None
+    )
+    head_learning_rate: float | None = _text("Learning rate of all that is not the encoder (scale, bias).", None)
+    precision: Literal["auto", "bf16", "fp32"] = _text("auto: bf16 where the hardware has it.", "auto")
+    batch_by_source: bool = _text("Whether a batch holds rows of one training file only.", True)
+    resume: Literal["auto", "never"] = _text("auto: an interrupted run with the same settings goes on.", "auto")
+    initial_weight_share: float = _text("Share of the encoder's initial weights in the final ones, 0 to 1 (WiSE-FT).", 0.0)
+    per_device_train_batch_size: int = _text("Texts per process and step.", 64)
+    per_device_eval_batch_size: int = _text("Texts per pass when measuring.", 64)
+    learning_rate: float = _text("Peak learning rate of the encoder.", 2e-5)
+    warmup_steps: float = _text("Steps, or a share of all steps, until the peak is reached.", 0.1)
+    lr_scheduler_type: str = _text("Schedule after the warm-up.", "cosine")
+    weight_decay: float = _text("Weight decay.", 0.01)
+    logging_steps: float = _text("Steps between two lines of the log.", 25)
+    save_total_limit: int | None = _text("Most checkpoints kept, the best among them.", 2)
+    remove_unused_columns: bool = _text("Fixed: the collator needs columns that forward does not know.", False)
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Fixed."})
+
+    def __post_init__(self):
+        if not 0 <= self.initial_weight_share < 1:
+            raise ValueError(f"Expected initial_weight_share from 0 to below 1, found {self.initial_weight_share}. Lower it.")
+        if not torch.cuda.is_available():
+            self.use_cpu = True  # without it TrainingArguments refuses bf16
+        if self.precision == "bf16" or (self.precision == "auto" and not self.fp16 and supports_bfloat16()):
+            self.bf16 = True
+        super().__post_init__()

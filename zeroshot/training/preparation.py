@@ -1,0 +1,125 @@
+"""From the data a recipe names to training sources and evaluation sets, with every exclusion counted."""
+
+import random
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..data import (
+    EvaluationSet,
+    Source,
+    build_evaluation_set,
+    choose_zero_shot_labels,
+    drop_texts,
+    hold_out_labels,
+    load_source,
+    split_by_text,
+    write_rejected_rows,
+)
+from .arguments import DataArguments
+
+logger = logging.get_logger(__name__)
+
+
+@dataclass
+class PreparedData:
+    """What training needs.
+
+    Args:
+        train: Training sources without any label or text of the other parts.
+        validation: Sets that choose the checkpoint, by name.
+        zero_shot: Sets whose labels training never sees, by name.
+    """
+
+    train: list[Source]
+    validation: dict[str, EvaluationSet] = field(default_factory=dict)
+    zero_shot: dict[str, EvaluationSet] = field(default_factory=dict)
+
+    @property
+    def train_labels(self) -> set[str]:
+        """Every label that training sees, as positive or negative."""
+        seen: set[str] = set()
+        for source in self.train:
+            seen.update(name for column in ("labels", "negatives") for names in source.rows[column] for name in names)
+            seen.update(source.candidate_labels or ())
+        return seen
+
+
+def split_names(names: str | None) -> list[str]:
+    """Split a comma-separated setting."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def _name_set(source: Source, taken: dict[str, EvaluationSet]) -> str:
+    """A short name for logs and metrics: the file's folder or the file, made unique."""
+    parts = source.name.removeprefix("packaged:").replace("\\", "/").rsplit(".", 1)[0].split("/")
+    base = "_".join(parts[-2:]).replace("-", "_").replace(":", "_")
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    return name
+
+
+def _limit_rows(source: Source, limit: int | None, seed: int) -> Source:
+    if limit is None or len(source.rows) <= limit:
+        return source
+    chosen = random.Random(f"{seed}-{source.name}").sample(range(len(source.rows)), limit)
+    return replace(source, rows=source.rows.select(sorted(chosen)))
+
+
+def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None = None) -> PreparedData:
+    """Read, validate and split.
+
+    Labels of the zero-shot sets are taken out of training, rows with them dropped; texts of any evaluation set are taken
+    out of training too. Both are counted in the log.
+
+    Args:
+        arguments: What the recipe says about data.
+        seed: Decides the splits.
+        rejected_file: Where refused rows are listed with their reasons.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If a source has no valid row, or nothing is left to train on.
+    """
+    train = [load_source(name) for name in split_names(arguments.train_files)]
+    if not train:
+        raise ValueError("Expected train_files, found none. Name at least one file of rows.")
+    validation = [load_source(name) for name in split_names(arguments.validation_files)]
+    zero_shot = [load_source(name, keep_unlabelled=True) for name in split_names(arguments.zero_shot_files)]
+    if rejected_file is not None:
+        write_rejected_rows(train + validation + zero_shot, rejected_file)
+    held_out = {name for source in zero_shot for names in source.rows["labels"] for name in names}
+    held_out.update(name for source in zero_shot for name in source.candidate_labels or ())
+    if not zero_shot and arguments.zero_shot_label_share:
+        for source in train:
+            held_out.update(choose_zero_shot_labels(source.rows, arguments.zero_shot_label_share, seed))
+        zero_shot = [hold_out_labels(source, held_out)[1] for source in train]
+        zero_shot = [source for source in zero_shot if len(source.rows)]
+    prepared = PreparedData(train=[])
+    for source in train:
+        kept, _, left_out = hold_out_labels(source, held_out)
+        if len(kept.rows) < len(source.rows):
+            logger.info(
+                f"{source.name}: {len(source.rows) - len(kept.rows)} rows carry a held-out label and are not trained on, "
+                f"{left_out} of them beside other labels."
+            )
+        if not validation and arguments.validation_share:
+            rest, part = split_by_text(kept.rows, arguments.validation_share, seed)
+            part_source = replace(kept, rows=part, name=f"{source.name}:held_out")
+            prepared.validation[_name_set(part_source, prepared.validation)] = build_evaluation_set(part_source)
+            kept = replace(kept, rows=rest)
+        prepared.train.append(_limit_rows(kept, arguments.max_train_rows, seed))
+    for source in validation:
+        prepared.validation[_name_set(source, prepared.validation)] = build_evaluation_set(source)
+    for source in zero_shot:
+        prepared.zero_shot[_name_set(source, prepared.zero_shot)] = build_evaluation_set(source)
+    measured = [text for part in (prepared.validation, prepared.zero_shot) for one in part.values() for text in one.texts]
+    for position, source in enumerate(prepared.train):
+        prepared.train[position], dropped = drop_texts(source, measured)
+        if dropped:
+            logger.warning(f"{source.name}: {dropped} rows have a text of an evaluation set and are not trained on.")
+    if not any(len(source.rows) for source in prepared.train):
+        raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
+    return prepared

@@ -1,0 +1,185 @@
+"""The Trainer: our losses, batches of like rows, evaluation with labels encoded once, checkpoints without pickles."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import EvalPrediction, Trainer
+from transformers.trainer_utils import speed_metrics
+from transformers.utils import logging
+
+from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
+from ..models import ZeroShotPreTrainedModel
+from .arguments import ZeroShotTrainingArguments
+from .losses import LOSSES, clear_negatives
+from .sampling import GroupedSampler
+
+logger = logging.get_logger(__name__)
+
+
+def choose_attention(setting: str, device_type: str) -> str | None:
+    """The attention implementation for training, or None for the model's own.
+
+    On a CPU the backward pass of SDPA took half of the step at short lengths; plain matrix products do not.
+    """
+    if setting != "auto":
+        return setting
+    return "eager" if device_type == "cpu" else None
+
+
+class ZeroShotTrainer(Trainer):
+    """A `Trainer` for every architecture.
+
+    Args:
+        model: The model; its `tokenizer` must be set.
+        args: [`ZeroShotTrainingArguments`].
+        train_dataset: A [`TrainingDataset`].
+        eval_dataset: One [`EvaluationSet`], or several by name.
+        **kwargs: Passed to `Trainer` (`compute_metrics`, `callbacks`, ...). `compute_metrics` gets logits (B, N) as
+            `predictions` and targets (B, N) with 1, 0, -100 as `label_ids`.
+    """
+
+    loss_is_scaled_for_ga = False  # the losses are means over a batch
+
+    def __init__(
+        self,
+        model: ZeroShotPreTrainedModel,
+        args: ZeroShotTrainingArguments,
+        train_dataset: TrainingDataset | None = None,
+        eval_dataset: EvaluationSet | dict[str, EvaluationSet] | None = None,
+        **kwargs: Any,
+    ):
+        if train_dataset is not None:
+            kwargs.setdefault(
+                "data_collator",
+                ZeroShotCollator(
+                    model.tokenizer, model.config.max_tokens, model.config.class_templates, train_dataset.pools
+                ),
+            )
+        kwargs.setdefault("processing_class", model.tokenizer)
+        super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
+        self.loss = LOSSES[args.loss]()
+        self._log_choices()
+
+    def _log_choices(self) -> None:
+        """Say once what was chosen by itself, and by which setting it can be changed."""
+        dtype = "bfloat16 autocast" if self.args.bf16 else "float16 autocast" if self.args.fp16 else "float32"
+        logger.info(
+            f"Training on {self.args.device} in {dtype} (--precision), attention "
+            f"{self.model.encoder.config._attn_implementation} (--attn_implementation), loss {self.args.loss} (--loss)."
+        )
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The contrastive loss of a batch, shape ()."""
+        targets = inputs["labels"]
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        logits = outputs.logits.float()
+        if self.args.in_batch_margin is not None:
+            targets = clear_negatives(logits, targets, self.args.in_batch_margin)
+        loss = self.loss(logits, targets)
+        return (loss, outputs) if return_outputs else loss
+
+    def _measure_lengths(self, dataset: TrainingDataset) -> list[int]:
+        """Tokens per example; texts that will be cut are counted here, once."""
+        token_ids = self.processing_class(dataset.rows["text"][:], verbose=False)["input_ids"]
+        lengths = [len(ids) for ids in token_ids]
+        limit = self.model.config.max_tokens
+        too_long = sum(length > limit for length in lengths)
+        if too_long:
+            logger.warning(
+                f"{too_long} of {len(lengths)} training texts are longer than {limit} tokens and are cut (--max_tokens)."
+            )
+        return [min(length, limit) for length in lengths]
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        groups = dataset.rows["source"][:] if self.args.batch_by_source else None
+        batch_size = self.args.train_batch_size * self.args.world_size
+        return GroupedSampler(self._measure_lengths(dataset), groups, batch_size, self.args.seed)
+
+    def create_optimizer(self, model=None):
+        """Give the scale, the bias and every other part outside the encoder their own learning rate."""
+        optimizer = super().create_optimizer(model)
+        if self.args.head_learning_rate is None:
+            return optimizer
+        target = self.model if model is None else model
+        encoder = {id(parameter) for parameter in target.encoder.parameters()}
+        for group in list(optimizer.param_groups):
+            head = [parameter for parameter in group["params"] if id(parameter) not in encoder]
+            group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
+            if head:
+                settings = {key: value for key, value in group.items() if key != "params"}
+                optimizer.add_param_group({**settings, "params": head, "lr": self.args.head_learning_rate})
+        return optimizer
+
+    # -- evaluation --------------------------------------------------------------------------------------------------
+
+    def evaluate(self, eval_dataset=None, ignore_keys=None, metric_key_prefix="eval"):
+        """Measure on one evaluation set or on several by name; labels are encoded once per set.
+
+        Returns:
+            `<prefix>_loss`, what `compute_metrics` returned, and the speed; with several sets the name is part of the
+            prefix.
+        """
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(dataset, dict):
+            metrics: dict[str, float] = {}
+            for name, one in dataset.items():
+                metrics.update(self.evaluate(one, ignore_keys, f"{metric_key_prefix}_{name}"))
+            return metrics
+        if not isinstance(dataset, EvaluationSet):
+            raise TypeError(
+                f"Expected an EvaluationSet, found {type(dataset).__name__}. Build it with build_evaluation_set(load_source(...))."
+            )
+        start = time.time()
+        logits = self._score(dataset)
+        targets = torch.from_numpy(dataset.targets)
+        metrics = {f"{metric_key_prefix}_loss": self.loss(logits, targets).item()}
+        if self.compute_metrics is not None:
+            computed = self.compute_metrics(EvalPrediction(predictions=logits.numpy(), label_ids=dataset.targets))
+            metrics.update({f"{metric_key_prefix}_{name}": value for name, value in computed.items()})
+        metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(dataset)))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _score(self, dataset: EvaluationSet) -> torch.Tensor:
+        model = self.accelerator.unwrap_model(self.model)
+        with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
+            return model.predict_logits(
+                dataset.texts, dataset.candidate_labels, batch_size=self.args.per_device_eval_batch_size
+            )
+
+    # -- saving ------------------------------------------------------------------------------------------------------
+
+    def _save(self, output_dir=None, state_dict=None):
+        """Save what makes a checkpoint: weights, configuration, code, tokenizer. No `training_args.bin`: it is a pickle,
+        and it can hold a token."""
+        if self.args.should_save:
+            self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+
+
+def average_weights(model: nn.Module, initial: dict[str, torch.Tensor], share: float) -> None:
+    """Move the encoder's weights back towards the initial ones: `share * initial + (1 - share) * trained`.
+
+    Robust fine-tuning by averaging (WiSE-FT, https://arxiv.org/abs/2109.01903): labels far from the training data lose
+    less. Scale and bias stay as trained.
+
+    Args:
+        model: A trained model with an `encoder`.
+        initial: The encoder's state before training.
+        share: Between 0 and 1.
+    """
+    with torch.no_grad():
+        for name, tensor in model.encoder.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.lerp_(initial[name].to(tensor), share)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """How many numbers are trained."""
+    return int(np.sum([parameter.numel() for parameter in model.parameters() if parameter.requires_grad]))
