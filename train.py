@@ -7,9 +7,9 @@ from pathlib import Path
 from transformers import set_seed
 
 from zeroshot.console import run_command
+from zeroshot.data import TrainingDataset
 from zeroshot.evaluation import compute_metrics, evaluate_model
 from zeroshot.evaluation.reports import describe_run
-from zeroshot.data import TrainingDataset
 from zeroshot.training import ZeroShotTrainer, parse_arguments, prepare_data
 from zeroshot.training.runs import build_model, find_checkpoint, finish_training
 

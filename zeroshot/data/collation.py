@@ -50,6 +50,7 @@ class ZeroShotCollator:
         return targets
 
     def __call__(self, examples: Sequence[TrainingExample]) -> BatchEncoding:
+        """The arguments of `forward`: texts (B, S), distinct labels (N, L), and `labels` (B, N)."""
         classes = list(dict.fromkeys(name for example in examples for name in example["positives"] + example["negatives"]))
         seed = examples[0]["draw"]
         worded = [random.Random(f"{seed}-{name}").choice(self.class_templates).format(name) for name in classes]

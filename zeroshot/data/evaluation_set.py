@@ -41,8 +41,10 @@ def build_evaluation_set(source: Source, *, candidate_labels: Sequence[str] | No
     rows = [row for row in source.rows if row["labels"]]
     if not rows:
         raise ValueError(f"Expected rows with labels in {source.name!r}, found none. Choose another file.")
-    names = list(closed) if closed is not None else list(
-        dict.fromkeys(name for row in rows for name in row["labels"] + row["negatives"])
+    names = (
+        list(closed)
+        if closed is not None
+        else list(dict.fromkeys(name for row in rows for name in row["labels"] + row["negatives"]))
     )
     column = {name: position for position, name in enumerate(names)}
     targets = np.full((len(rows), len(names)), -100 if closed is None else 0, dtype=np.int64)

@@ -74,7 +74,12 @@ class TrainingDataset(torch.utils.data.Dataset):
     """
 
     def __init__(
-        self, sources: Sequence[Source], *, expansion: Literal["pairs", "rows"] = "rows", num_negatives: int = 0, seed: int = 0
+        self,
+        sources: Sequence[Source],
+        *,
+        expansion: Literal["pairs", "rows"] = "rows",
+        num_negatives: int = 0,
+        seed: int = 0,
     ):
         tables = []
         for number, source in enumerate(sources):
@@ -101,4 +106,12 @@ class TrainingDataset(torch.utils.data.Dataset):
         draw = f"{self.seed}-{int(self._epoch)}-{position}"
         pool = self.pools[row["source"]]
         drawn = draw_negatives(row["labels"], pool, self.num_negatives, draw) if pool else []
-        return {**row, "negatives": list(dict.fromkeys(row["negatives"] + drawn)), "draw": draw}
+        negatives = list(dict.fromkeys(row["negatives"] + drawn))
+        return {
+            "text": row["text"],
+            "positives": row["positives"],
+            "labels": row["labels"],
+            "negatives": negatives,
+            "source": row["source"],
+            "draw": draw,
+        }

@@ -50,8 +50,13 @@ def _read_jsonl(path: Path) -> Iterator[RawRow]:
             try:
                 yield {"row": number, "content": line.decode("utf-8-sig").strip(), "problem": None}
             except UnicodeDecodeError as error:
-                problem = f"Expected UTF-8, found the byte 0x{line[error.start]:02x} at {error.start}. Save the file as UTF-8."
-                yield {"row": number, "content": line.decode("utf-8", errors="backslashreplace").strip(), "problem": problem}
+                found = f"found the byte 0x{line[error.start]:02x} at {error.start}"
+                problem = f"Expected UTF-8, {found}. Save the file as UTF-8."
+                yield {
+                    "row": number,
+                    "content": line.decode("utf-8", errors="backslashreplace").strip(),
+                    "problem": problem,
+                }
 
 
 def _read_text(path: Path) -> str:
@@ -96,7 +101,9 @@ def _split_cell(cell: str | None) -> Any:
 def _read_csv(path: Path) -> Iterator[RawRow]:
     reader = csv.DictReader(_read_text(path).splitlines(keepends=True))
     for row in reader:
-        lists = {name: _split_cell(row[name]) for name in ("labels", "negatives", "all_labels", "true_labels") if name in row}
+        lists = {
+            name: _split_cell(row[name]) for name in ("labels", "negatives", "all_labels", "true_labels") if name in row
+        }
         yield {"row": reader.line_num, "content": json.dumps({**row, **lists}, ensure_ascii=False), "problem": None}
 
 

@@ -59,9 +59,11 @@ class Source:
 
 def _check_label_list(value: Any, name: str) -> list[str]:
     if isinstance(value, str):
-        raise ValueError(f"Expected {name!r} to be a list of names, found the string {value!r}. Write [{json.dumps(value)}].")
+        raise ValueError(
+            f"Expected {name!r} to be a list of names, found the string {value!r}. Write [{json.dumps(value)}]."
+        )
     if not isinstance(value, list):
-        raise ValueError(f"Expected {name!r} to be a list of names, found {type(value).__name__}. Write [\"name\", ...].")
+        raise ValueError(f'Expected {name!r} to be a list of names, found {type(value).__name__}. Write ["name", ...].')
     for label in value:
         if not isinstance(label, str):
             raise ValueError(f"Expected names in {name!r}, found {type(label).__name__} {label!r}. Write label names.")
@@ -84,7 +86,9 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
         ValueError: In three parts: what was expected, what was found, how to mend it.
     """
     if not isinstance(content, dict):
-        raise ValueError(f'Expected an object with "text" and "labels", found {type(content).__name__}. Write {{"text": ...}}.')
+        raise ValueError(
+            f'Expected an object with "text" and "labels", found {type(content).__name__}. Write {{"text": ...}}.'
+        )
     text = content.get("text")
     if text is None:
         found = ", ".join(content) or "no field"
@@ -99,7 +103,7 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
         negatives = [label for label in candidates if label not in labels]
     else:
         if content.get("labels") is None:
-            raise ValueError(f"Expected a field 'labels', found {', '.join(content)}. Add \"labels\": [\"name\", ...].")
+            raise ValueError(f'Expected a field \'labels\', found {", ".join(content)}. Add "labels": ["name", ...].')
         labels = _check_label_list(content["labels"], "labels")
         negatives = _check_label_list(content.get("negatives") or [], "negatives")
     if not labels and not keep_unlabelled:
@@ -110,29 +114,39 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
     try:
         "".join((text, *labels, *negatives)).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"Expected valid Unicode, found half a surrogate pair ({error.reason}). Write the row anew.") from error
+        raise ValueError(
+            f"Expected valid Unicode, found half a surrogate pair ({error.reason}). Write the row anew."
+        ) from error
     return {"text": text, "labels": labels, "negatives": negatives}
+
+
+def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None) -> Row:
+    """Parse and check the JSON text of a row; `known` is the closed set that its labels must be from, if there is one."""
+    try:
+        row = validate_row(json.loads(content), keep_unlabelled=keep_unlabelled)
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at column {error.colno}"
+        raise ValueError(f"Expected JSON, found {found}. The line may be half written; write it anew.") from error
+    unknown = [label for label in row["labels"] if known is not None and label not in known]
+    if unknown:
+        raise ValueError(
+            f"Expected one of the {len(known or ())} names in labels.json, found {unknown[0]!r}. Add it or mend the row."
+        )
+    return row
 
 
 def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[str] | None) -> dict:
     """The `map` over raw rows: valid rows get their columns, refused ones their `problem`."""
-    known = None if candidate_labels is None else set(candidate_labels)
+    known = None if candidate_labels is None else frozenset(candidate_labels)
     output: dict[str, list] = {"text": [], "labels": [], "negatives": [], "problem": []}
-    for content, problem in zip(batch["content"], batch["problem"], strict=True):
+    for content, read_problem in zip(batch["content"], batch["problem"], strict=True):
         row: Row = {"text": "", "labels": [], "negatives": []}
-        try:
-            if problem is None:
-                row = validate_row(json.loads(content), keep_unlabelled=keep_unlabelled)
-                unknown = [label for label in row["labels"] if known is not None and label not in known]
-                if unknown:
-                    problem = (
-                        f"Expected labels of the {len(known or ())} in labels.json, found {unknown[0]!r}. "
-                        "Add it there or correct the row."
-                    )
-        except json.JSONDecodeError as error:
-            problem = f"Expected JSON, found {error.msg} at column {error.colno}. The line may be half written; write it anew."
-        except ValueError as error:
-            problem = str(error)
+        problem = read_problem
+        if problem is None:
+            try:
+                row = _read_row(content, keep_unlabelled, known)
+            except ValueError as error:
+                problem = str(error)
         for name, value in row.items():
             output[name].append(value)
         output["problem"].append(problem)
@@ -187,7 +201,9 @@ def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
         {"source": source, "row": row["row"], "problem": row["problem"], "content": row["content"]} for row in bad
     ]
     if rejected:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in Counter(r["problem"] for r in rejected).most_common(3))
+        reasons = "; ".join(
+            f"{count} x {reason}" for reason, count in Counter(r["problem"] for r in rejected).most_common(3)
+        )
         first = f"row {rejected[0]['row']}"
         if not good:
             raise ValueError(f"Expected valid rows in {source!r}, found none in {len(rejected)} (first {first}): {reasons}")

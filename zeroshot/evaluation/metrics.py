@@ -97,7 +97,10 @@ class _GridMetric(evaluate.Metric):
             citation="",
             inputs_description="predictions: rows of N scores; references: rows of N targets (1, 0 or -100).",
             features=datasets.Features(
-                {"predictions": datasets.List(datasets.Value("float64")), "references": datasets.List(datasets.Value("int64"))}
+                {
+                    "predictions": datasets.List(datasets.Value("float64")),
+                    "references": datasets.List(datasets.Value("int64")),
+                }
             ),
         )
 

@@ -48,9 +48,9 @@ def describe_run(
         parts.append(describe_examples(examples, train_labels))
     parts.append(
         f"The model is in {output_dir}. Use it:\n"
-        f"  zeroshot predict {output_dir} --labels \"sports,politics\" --input texts.txt\n"
+        f'  zeroshot predict {output_dir} --labels "sports,politics" --input texts.txt\n'
         f"  from transformers import pipeline\n"
-        f"  pipeline(\"zero-shot-classification\", model=\"{output_dir}\", trust_remote_code=True)"
-        f"(\"The match ended 3:2.\", [\"sports\", \"politics\"])"
+        f'  pipeline("zero-shot-classification", model="{output_dir}", trust_remote_code=True)'
+        f'("The match ended 3:2.", ["sports", "politics"])'
     )
     return "\n\n".join(parts)

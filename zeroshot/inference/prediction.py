@@ -30,7 +30,9 @@ def read_texts(file: IO[bytes], suffix: str) -> Iterator[tuple[int, str | None, 
         lines = (line.decode("utf-8-sig") for line in file)
         reader = csv.DictReader(lines)
         if "text" not in (reader.fieldnames or ()):
-            raise ValueError(f"Expected a column 'text', found {', '.join(reader.fieldnames or ())}. Name the column 'text'.")
+            raise ValueError(
+                f"Expected a column 'text', found {', '.join(reader.fieldnames or ())}. Name the column 'text'."
+            )
         for row in reader:
             yield reader.line_num, *_check(row["text"])
         return

@@ -5,6 +5,7 @@ of once per text, and tuples, `datasets` columns and empty lists are taken for w
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import Pipeline
@@ -18,7 +19,9 @@ class ZeroShotPipeline(Pipeline):
 
     Example:
         >>> from transformers import pipeline
-        >>> classifier = pipeline("zero-shot-classification", model="outputs/quickstart", trust_remote_code=True)  # doctest: +SKIP
+        >>> classifier = pipeline(  # doctest: +SKIP
+        ...     "zero-shot-classification", model="outputs/quickstart", trust_remote_code=True
+        ... )
         >>> classifier("The match ended 3:2.", candidate_labels=["sports", "cooking"])  # doctest: +SKIP
         {'sequence': 'The match ended 3:2.', 'labels': ['sports', 'cooking'], 'scores': [0.98, 0.02]}
     """
@@ -36,7 +39,8 @@ class ZeroShotPipeline(Pipeline):
 
     def _sanitize_parameters(self, candidate_labels=None, hypothesis_template=None, multi_label=None, **_ignored):
         # The stock pipeline ignores arguments it does not know, and callers rely on that.
-        forward_params, postprocess_params = {}, {}
+        forward_params: dict[str, Any] = {}
+        postprocess_params: dict[str, Any] = {}
         if candidate_labels is not None:
             labels = check_candidate_labels(candidate_labels)
             forward_params["candidate_labels"] = labels

@@ -29,7 +29,9 @@ class ModelArguments:
     class_templates: list[str] = _text("Wordings of a label, each with one {}.", ["{}"])
     dropout: float | None = _text("Replaces every dropout rate of the encoder.", None)
     max_tokens: int | None = _text("Most tokens of a text or label; the encoder's limit when left out.", None)
-    attn_implementation: str = _text("auto, eager, sdpa or flash_attention_2. auto: eager on a CPU, else the model's own.", "auto")
+    attn_implementation: str = _text(
+        "auto, eager, sdpa or flash_attention_2. auto: eager on a CPU, else the model's own.", "auto"
+    )
 
 
 @dataclass
@@ -62,7 +64,8 @@ class ZeroShotTrainingArguments(TrainingArguments):
     output_dir: str = _text("Where checkpoints and the final model go.", "outputs/run")
     loss: Literal["sigmoid", "infonce", "bce"] = _text("Loss over the grid of texts and labels.", "sigmoid")
     in_batch_margin: float | None = _text(
-        "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.", None
+        "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.",
+        None,
     )
     head_learning_rate: float | None = _text("Learning rate of all that is not the encoder (scale, bias).", None)
     precision: Literal["auto", "bf16", "fp32"] = _text("auto: bf16 where the hardware has it.", "auto")
@@ -82,7 +85,9 @@ class ZeroShotTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         if not 0 <= self.initial_weight_share < 1:
-            raise ValueError(f"Expected initial_weight_share from 0 to below 1, found {self.initial_weight_share}. Lower it.")
+            raise ValueError(
+                f"Expected initial_weight_share from 0 to below 1, found {self.initial_weight_share}. Lower it."
+            )
         if not torch.cuda.is_available():
             self.use_cpu = True  # without it TrainingArguments refuses bf16
         if self.precision == "bf16" or (self.precision == "auto" and not self.fp16 and supports_bfloat16()):

@@ -36,7 +36,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected YAML in {str(path)!r}, found a mistake: {error}. Mend that line.") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"Expected 'key: value' lines in {str(path)!r}, found {type(settings).__name__}. Write settings so.")
+        raise ValueError(
+            f"Expected 'key: value' lines in {str(path)!r}, found {type(settings).__name__}. Write settings so."
+        )
     return settings
 
 
@@ -69,9 +71,7 @@ def parse_arguments(
     """
     parser = HfArgumentParser(ARGUMENT_CLASSES, allow_abbrev=False, usage="train.py [CONFIG.yaml] [--key value ...]")
     fields = {f.name: f for argument_class in ARGUMENT_CLASSES for f in dataclasses.fields(argument_class) if f.init}
-    list_fields = {
-        action.dest for action in parser._actions if action.nargs == "+"
-    }
+    list_fields = {action.dest for action in parser._actions if action.nargs == "+"}
     command_line = list(arguments)
     if command_line and not command_line[0].startswith("-"):
         path = Path(command_line.pop(0))
@@ -80,9 +80,7 @@ def parse_arguments(
             if key not in fields:
                 raise _unknown_key(str(key), str(path), list(fields))
         command_line = _to_command_line(settings, list_fields) + command_line
-    *parsed, rest = parser.parse_args_into_dataclasses(
-        command_line, return_remaining_strings=True, look_for_args_file=False
-    )
+    *parsed, rest = parser.parse_args_into_dataclasses(command_line, return_remaining_strings=True, look_for_args_file=False)
     if rest:
         key = rest[0].lstrip("-").split("=")[0].replace("-", "_")
         raise _unknown_key(key, "the command line", list(fields))

@@ -10,9 +10,8 @@ import torch
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from ..models import ZeroShotPreTrainedModel
+from ..models import ZeroShotPreTrainedModel, get_architecture
 from ..models.loading import build_untrained
-from ..models import get_architecture
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
 from .trainer import ZeroShotTrainer, average_weights, choose_attention
 
@@ -21,12 +20,14 @@ logger = logging.get_logger(__name__)
 SETTINGS_FILE = "run_settings.json"
 # Settings that change where or how loudly a run works, but not its result.
 WITHOUT_EFFECT = frozenset(
-    "output_dir resume resume_from_checkpoint example_texts example_labels overwrite_output_dir disable_tqdm report_to "
-    "run_name project trackio_space_id logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level "
-    "log_level_replica log_on_each_node save_total_limit save_steps save_strategy save_only_model save_on_each_node "
-    "push_to_hub hub_model_id hub_strategy hub_token hub_private_repo hub_always_push hub_revision do_train do_eval "
-    "do_predict dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor "
-    "per_device_eval_batch_size local_rank ddp_timeout skip_memory_metrics include_num_input_tokens_seen".split()
+    """
+    output_dir resume resume_from_checkpoint example_texts example_labels disable_tqdm report_to run_name project
+    trackio_space_id logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica
+    log_on_each_node save_total_limit save_steps save_strategy save_only_model save_on_each_node push_to_hub hub_model_id
+    hub_strategy hub_token hub_private_repo hub_always_push hub_revision do_train do_eval do_predict
+    dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
+    per_device_eval_batch_size local_rank ddp_timeout skip_memory_metrics include_num_input_tokens_seen
+    """.split()  # noqa: SIM905 - one word a line would hide what they have in common
 )
 
 
@@ -70,7 +71,9 @@ def find_checkpoint(model: ModelArguments, data: DataArguments, training: ZeroSh
                 + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else "")
                 + ". Choose another --output_dir, or start over with --resume never."
             )
-        logger.warning(f"Going on from {checkpoint}: the run in {folder} has the same settings (--resume never starts over).")
+        logger.warning(
+            f"Going on from {checkpoint}: the run in {folder} has the same settings (--resume never starts over)."
+        )
     if training.process_index == 0:
         folder.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(settings, indent=1), encoding="utf-8")
@@ -84,7 +87,7 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
         ValueError: If the architecture or one of its options is unknown.
     """
     architecture = get_architecture(model.architecture)
-    options = dict(model.architecture_options or {})
+    options = dict(model.architecture_options) if isinstance(model.architecture_options, dict) else {}
     known = architecture.config_class().to_dict()
     for name in options:
         if name not in known:

@@ -3,10 +3,8 @@
 import time
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
-from transformers import EvalPrediction, Trainer
+from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl
 from transformers.trainer_utils import speed_metrics
 from transformers.utils import logging
 
@@ -27,6 +25,23 @@ def choose_attention(setting: str, device_type: str) -> str | None:
     if setting != "auto":
         return setting
     return "eager" if device_type == "cpu" else None
+
+
+class EpochCallback(TrainerCallback):
+    """Tell the epoch to whatever is drawn anew in each.
+
+    accelerate's `DataLoader.set_epoch` reaches either the sampler or the data set, and neither of them in the epoch in
+    which a run goes on from a checkpoint on several processes.
+    """
+
+    def __init__(self, *listeners: TrainingDataset | GroupedSampler):
+        self.listeners = list(listeners)
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        """Called before the epoch's batches are drawn."""
+        epoch = int((state.epoch or 0) + 1e-6)
+        for listener in self.listeners:
+            listener.set_epoch(epoch)
 
 
 class ZeroShotTrainer(Trainer):
@@ -61,6 +76,8 @@ class ZeroShotTrainer(Trainer):
         kwargs.setdefault("processing_class", model.tokenizer)
         super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
         self.loss = LOSSES[args.loss]()
+        self._epoch_callback = EpochCallback(*([] if train_dataset is None else [train_dataset]))
+        self.add_callback(self._epoch_callback)
         self._log_choices()
 
     def _log_choices(self) -> None:
@@ -99,7 +116,9 @@ class ZeroShotTrainer(Trainer):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         groups = dataset.rows["source"][:] if self.args.batch_by_source else None
         batch_size = self.args.train_batch_size * self.args.world_size
-        return GroupedSampler(self._measure_lengths(dataset), groups, batch_size, self.args.seed)
+        sampler = GroupedSampler(self._measure_lengths(dataset), groups, batch_size, self.args.seed)
+        self._epoch_callback.listeners.append(sampler)
+        return sampler
 
     def create_optimizer(self, model=None):
         """Give the scale, the bias and every other part outside the encoder their own learning rate."""
@@ -133,7 +152,8 @@ class ZeroShotTrainer(Trainer):
             return metrics
         if not isinstance(dataset, EvaluationSet):
             raise TypeError(
-                f"Expected an EvaluationSet, found {type(dataset).__name__}. Build it with build_evaluation_set(load_source(...))."
+                f"Expected an EvaluationSet, found {type(dataset).__name__}. "
+                "Build it with build_evaluation_set(load_source(...))."
             )
         start = time.time()
         logits = self._score(dataset)
@@ -144,7 +164,7 @@ class ZeroShotTrainer(Trainer):
             metrics.update({f"{metric_key_prefix}_{name}": value for name, value in computed.items()})
         metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(dataset)))
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _score(self, dataset: EvaluationSet) -> torch.Tensor:
@@ -158,12 +178,13 @@ class ZeroShotTrainer(Trainer):
 
     def _save(self, output_dir=None, state_dict=None):
         """Save what makes a checkpoint: weights, configuration, code, tokenizer. No `training_args.bin`: it is a pickle,
-        and it can hold a token."""
+        and it can hold a token.
+        """
         if self.args.should_save:
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
 
-def average_weights(model: nn.Module, initial: dict[str, torch.Tensor], share: float) -> None:
+def average_weights(model: ZeroShotPreTrainedModel, initial: dict[str, torch.Tensor], share: float) -> None:
     """Move the encoder's weights back towards the initial ones: `share * initial + (1 - share) * trained`.
 
     Robust fine-tuning by averaging (WiSE-FT, https://arxiv.org/abs/2109.01903): labels far from the training data lose
@@ -178,8 +199,3 @@ def average_weights(model: nn.Module, initial: dict[str, torch.Tensor], share: f
         for name, tensor in model.encoder.state_dict().items():
             if tensor.is_floating_point():
                 tensor.lerp_(initial[name].to(tensor), share)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """How many numbers are trained."""
-    return int(np.sum([parameter.numel() for parameter in model.parameters() if parameter.requires_grad]))

@@ -1,0 +1,104 @@
+"""Who may import whom: DESIGN as a machine reads it."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "zeroshot"
+SHIP_SET_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "tqdm"}
+MAY_IMPORT = {
+    "models": set(),
+    "data": {"models"},
+    "training": {"models", "data"},
+    "evaluation": {"models", "data"},
+    "inference": {"models", "data"},
+}
+
+
+def imports_of(file: Path) -> list[tuple[int, str]]:
+    """(level, module) of every import, those inside functions too."""
+    found = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module or ""))
+    return found
+
+
+def part_of(file: Path, level: int, module: str) -> str | None:
+    """The part of our package that an import reaches, or None for other packages."""
+    if level == 0:
+        return module.split(".")[1] if module.startswith("zeroshot.") else None
+    package = file.relative_to(PACKAGE).parts[:-1]
+    reached = [*package[: len(package) - level + 1], *module.split(".")]
+    return reached[0]
+
+
+def files_of(part: str) -> list[Path]:
+    return sorted((PACKAGE / part).rglob("*.py"))
+
+
+def test_every_part_has_a_rule() -> None:
+    parts = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert parts == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("part", list(MAY_IMPORT))
+def test_parts_import_only_what_they_may(part: str) -> None:
+    for file in files_of(part):
+        for level, module in imports_of(file):
+            reached = part_of(file, level, module)
+            allowed = reached in (None, part) or reached in MAY_IMPORT[part]
+            assert allowed, (
+                f"{file.relative_to(ROOT)} imports {reached}; {part} may import {MAY_IMPORT[part] or 'nothing of ours'}"
+            )
+
+
+def test_data_uses_only_the_input_function_of_models() -> None:
+    for file in files_of("data"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level and part_of(file, node.level, node.module or "") == "models":
+                assert [alias.name for alias in node.names] == ["build_inputs"], file.name
+
+
+def test_nobody_imports_the_command_line_or_the_scripts() -> None:
+    scripts = {"train", "generate_data", "push"}
+    for file in PACKAGE.rglob("*.py"):
+        for level, module in imports_of(file):
+            assert part_of(file, level, module) != "cli", file.name
+            assert level or module not in scripts, file.name
+
+
+def test_ship_set_imports_only_what_a_hub_visitor_has() -> None:
+    """A file with any other import would not load from the Hub."""
+    for file in files_of("models"):
+        for level, module in imports_of(file):
+            top = module.split(".")[0]
+            if level:
+                assert level == 1 and "." not in module, f"{file.name}: only single-dot imports of siblings travel"
+            else:
+                assert top in sys.stdlib_module_names or top in SHIP_SET_MAY_IMPORT, f"{file.name} imports {module}"
+
+
+def test_shipped_files_do_not_import_the_registry() -> None:
+    """`from . import x` is saved but cannot be loaded from the Hub."""
+    for file in files_of("models"):
+        if file.name in ("__init__.py", "loading.py"):
+            continue
+        for level, module in imports_of(file):
+            assert not (level and not module), f"{file.name} imports the package itself"
+
+
+def test_no_script_hides_a_library() -> None:
+    """The script's folder comes first on the path: a top-level evaluate.py would hide the library of that name."""
+    ours = {path.stem for path in ROOT.glob("*.py")}
+    assert not ours & {"evaluate", "datasets", "transformers", "accelerate", "tokenizers", "torch"}
+
+
+def test_scripts_stay_short() -> None:
+    for script in ROOT.glob("*.py"):
+        assert len(script.read_text(encoding="utf-8").splitlines()) < 70, script.name

@@ -1,0 +1,89 @@
+"""Finding encoders and checkpoints: each cause of a failure has its own words."""
+
+import hashlib
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from transformers import BertConfig, BertModel
+
+from zeroshot.models import ZeroShotPreTrainedModel, loading
+
+WHEEL_IS_THERE = importlib.util.find_spec(loading.WHEEL) is not None
+
+
+def test_a_checkpoint_of_another_library_is_refused(tmp_path: Path) -> None:
+    config = BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8)
+    BertModel(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="Expected a zero-shot checkpoint") as caught:
+        loading.load_model(str(tmp_path))
+    assert "found a model of type 'bert'" in str(caught.value)
+    assert "--encoder" in str(caught.value)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=re.escape(f"in the folder {str(tmp_path)!r}, found no config.json there")):
+        loading.load_model(str(tmp_path))
+
+
+def test_own_checkpoint_loads_without_remote_code(biencoder: ZeroShotPreTrainedModel, tmp_path: Path) -> None:
+    biencoder.save_pretrained(tmp_path)
+    loaded = loading.load_model(str(tmp_path))
+    assert type(loaded) is type(biencoder)
+    assert not loaded.training
+
+
+def fail_with(error: Exception):
+    def download(*_args: object, **_kwargs: object) -> str:
+        raise error
+
+    return download
+
+
+def test_a_name_that_the_hub_does_not_know_is_a_typo(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
+    monkeypatch.setattr(loading, "hf_hub_download", fail_with(error))
+    with pytest.raises(FileNotFoundError, match="found 'bert-base-uncsed', which is neither .* Check the spelling"):
+        loading.resolve_encoder("bert-base-uncsed")
+
+
+def test_without_network_the_message_speaks_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+    with pytest.raises(ConnectionError, match="the Hub could not be reached .* Check the network"):
+        loading.resolve_encoder("bert-base-uncased")
+
+
+def test_without_network_and_wheel_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+    monkeypatch.setattr(loading, "WHEEL", "no_such_wheel")
+    with pytest.raises(ConnectionError, match=re.escape('pip install "zeroshot[offline]"')):
+        loading.resolve_encoder(loading.DEFAULT_ENCODER)
+
+
+@pytest.mark.skipif(not WHEEL_IS_THERE, reason="the extra [offline] is not installed")
+def test_wheel_stands_in_for_the_default_encoder_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+    folder = Path(loading.resolve_encoder(loading.DEFAULT_ENCODER))
+    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+@pytest.mark.skipif(not WHEEL_IS_THERE, reason="the extra [offline] is not installed")
+def test_other_weights_in_the_wheel_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+    monkeypatch.setattr(loading, "DEFAULT_ENCODER_SHA256", "0" * 64)
+    with pytest.raises(ValueError, match="Expected the published weights .* Do not use it"):
+        loading.resolve_encoder(loading.DEFAULT_ENCODER)
+
+
+def test_registry_refuses_a_taken_key_and_a_wrong_model_type() -> None:
+    from zeroshot.models import ARCHITECTURES, get_architecture, register_architecture
+
+    with pytest.raises(ValueError, match="Expected a new key, found 'biencoder'"):
+        register_architecture("biencoder", ARCHITECTURES["biencoder"])
+    with pytest.raises(ValueError, match="model_type to be 'zeroshot-other', found 'zeroshot-biencoder'"):
+        register_architecture("other", ARCHITECTURES["biencoder"])
+    with pytest.raises(ValueError, match="Expected an architecture of biencoder.*, found 'bi'"):
+        get_architecture("bi")
