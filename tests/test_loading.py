@@ -3,10 +3,11 @@
 import hashlib
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import BertConfig, BertModel
 
 from zeroshot.models import ZeroShotPreTrainedModel, loading
@@ -35,44 +36,52 @@ def test_own_checkpoint_loads_without_remote_code(biencoder: ZeroShotPreTrainedM
     assert not loaded.training
 
 
-def fail_with(error: Exception):
-    def download(*_args: object, **_kwargs: object) -> str:
-        raise error
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Let every question to the Hub end with an error."""
 
-    return download
+    def fail_with(error: Exception) -> None:
+        def ask(*_args: object, **_kwargs: object) -> None:
+            raise error
+
+        monkeypatch.setattr(loading.HfApi, "model_info", ask)
+
+    return fail_with
 
 
-def test_a_name_that_the_hub_does_not_know_is_a_typo(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_the_hub_does_not_know_is_a_typo(hub: Callable[[Exception], None]) -> None:
     error = RepositoryNotFoundError.__new__(RepositoryNotFoundError)
-    monkeypatch.setattr(loading, "hf_hub_download", fail_with(error))
+    hub(error)
     with pytest.raises(FileNotFoundError, match="found 'bert-base-uncsed', which is neither .* Check the spelling"):
         loading.resolve_encoder("bert-base-uncsed")
 
 
-def test_without_network_the_message_speaks_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+def test_without_network_the_message_speaks_of_the_network(hub: Callable[[Exception], None]) -> None:
+    hub(OfflineModeIsEnabled("offline"))
     with pytest.raises(ConnectionError, match="the Hub could not be reached .* Check the network"):
         loading.resolve_encoder("bert-base-uncased")
 
 
-def test_without_network_and_wheel_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+def test_without_network_and_wheel_the_extra_is_named(
+    hub: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub(OfflineModeIsEnabled("offline"))
     monkeypatch.setattr(loading, "WHEEL", "no_such_wheel")
     with pytest.raises(ConnectionError, match=re.escape('pip install "zeroshot[offline]"')):
         loading.resolve_encoder(loading.DEFAULT_ENCODER)
 
 
 @pytest.mark.skipif(not WHEEL_IS_THERE, reason="the extra [offline] is not installed")
-def test_wheel_stands_in_for_the_default_encoder_and_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+def test_wheel_stands_in_for_the_default_encoder_and_is_checked(hub: Callable[[Exception], None]) -> None:
+    hub(OfflineModeIsEnabled("offline"))
     folder = Path(loading.resolve_encoder(loading.DEFAULT_ENCODER))
     digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     assert digest == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 @pytest.mark.skipif(not WHEEL_IS_THERE, reason="the extra [offline] is not installed")
-def test_other_weights_in_the_wheel_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "hf_hub_download", fail_with(LocalEntryNotFoundError("offline")))
+def test_other_weights_in_the_wheel_are_an_error(hub: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    hub(OfflineModeIsEnabled("offline"))
     monkeypatch.setattr(loading, "DEFAULT_ENCODER_SHA256", "0" * 64)
     with pytest.raises(ValueError, match="Expected the published weights .* Do not use it"):
         loading.resolve_encoder(loading.DEFAULT_ENCODER)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModel, EarlyStoppingCallback, Trainer, TrainingArguments, set_seed
+from transformers import AutoModel, Trainer, TrainingArguments, set_seed
 
 import train
 from zeroshot.data import TrainingDataset, ZeroShotCollator, build_evaluation_set, load_source
@@ -172,7 +172,6 @@ def dataset(rows_file: Path) -> TrainingDataset:
 
 def build_trainer(model: ZeroShotPreTrainedModel, dataset: TrainingDataset, output: Path, **more: object) -> ZeroShotTrainer:
     arguments = {"max_steps": 4, "per_device_train_batch_size": 4, "precision": "fp32", "disable_tqdm": True, **more}
-    callbacks = arguments.pop("callbacks", None)
     evaluation = arguments.pop("eval_dataset", None)
     args = ZeroShotTrainingArguments(output_dir=str(output), save_strategy=arguments.pop("save_strategy", "no"), **arguments)
     return ZeroShotTrainer(
@@ -181,7 +180,6 @@ def build_trainer(model: ZeroShotPreTrainedModel, dataset: TrainingDataset, outp
         train_dataset=dataset,
         eval_dataset=evaluation,
         compute_metrics=compute_metrics,
-        callbacks=callbacks,
     )
 
 
@@ -230,7 +228,7 @@ def test_best_checkpoint_is_loaded_and_early_stopping_stops(
         save_steps=2,
         load_best_model_at_end=True,
         metric_for_best_model="eval_rows_accuracy",
-        callbacks=[EarlyStoppingCallback(2)],
+        early_stopping_patience=2,
         eval_dataset={"rows": build_evaluation_set(load_source(str(rows_file)))},
     )
     trainer.train()

@@ -36,35 +36,40 @@ def split_by_text(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Data
 def hold_out_labels(source: Source, labels: Collection[str]) -> tuple[Source, Source, int]:
     """Split a source by label.
 
-    Rows whose labels are all held out form the zero-shot part. Rows that mix both kinds are left out: with the held-out
-    label they would show it, without it they would be labelled wrongly.
+    Rows whose labels are all held out form the zero-shot part. What happens to a row that mixes both kinds depends on how
+    it was labelled. In a closed set, a label that is not named does not hold: without its held-out label the row would
+    be wrong, so it is left out. Where rows are labelled freely, an unnamed label says nothing: the row stays, without it.
 
     Args:
         source: Rows and label set.
         labels: The held-out names.
 
     Returns:
-        The training part, without a held-out label in any field; the zero-shot part; and the number of rows left out.
+        The training part, without a held-out label in any field; the zero-shot part; and the number of rows in neither.
     """
     held_out = set(labels)
-    kinds = [(bool(held_out.intersection(own)), held_out.issuperset(own)) for own in source.rows["labels"]]
-    seen = [row for row, (some, _) in enumerate(kinds) if not some]
-    unseen = [row for row, (_, every) in enumerate(kinds) if every]
-    training = source.rows.select(seen).map(_drop_negatives, batched=True, fn_kwargs={"labels": sorted(held_out)})
     names = source.candidate_labels
+    kinds = [(held_out.isdisjoint(own), held_out.issuperset(own)) for own in source.rows["labels"]]
+    unseen = [row for row, (_, all_held_out) in enumerate(kinds) if all_held_out]
+    seen = [row for row, (clean, all_held_out) in enumerate(kinds) if clean or (names is None and not all_held_out)]
+    training = source.rows.select(seen).map(
+        _drop_labels, batched=True, fn_kwargs={"held_out": sorted(held_out)}, desc="Holding out labels"
+    )
     closed_seen = None if names is None else [name for name in names if name not in held_out]
     closed_unseen = None if names is None else [name for name in names if name in held_out]
-    left_out = len(kinds) - len(seen) - len(unseen)
     return (
         replace(source, rows=training, candidate_labels=closed_seen),
         replace(source, rows=source.rows.select(unseen), candidate_labels=closed_unseen, rejected=[]),
-        left_out,
+        len(kinds) - len(seen) - len(unseen),
     )
 
 
-def _drop_negatives(batch: dict, labels: list[str]) -> dict:
-    unwanted = set(labels)
-    return {"negatives": [[name for name in names if name not in unwanted] for names in batch["negatives"]]}
+def _drop_labels(batch: dict, held_out: list[str]) -> dict:
+    unwanted = set(held_out)
+    return {
+        column: [[name for name in names if name not in unwanted] for names in batch[column]]
+        for column in ("labels", "negatives")
+    }
 
 
 def choose_zero_shot_labels(rows: Dataset, share: float, seed: int) -> list[str]:

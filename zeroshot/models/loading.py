@@ -8,14 +8,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
 from transformers import AutoConfig
 from transformers.utils import logging
 
@@ -44,13 +38,17 @@ def find_config(name: str) -> Path:
             f"Expected a model in the folder {name!r}, found no config.json there. Name the folder that holds config.json."
         )
     try:
-        return Path(hf_hub_download(name, "config.json"))
+        if not isinstance(cached := try_to_load_from_cache(name, "config.json"), str):
+            # One quick question first: `hf_hub_download` retries for half a minute where there is no network.
+            HfApi().model_info(name, timeout=10)
+            return Path(hf_hub_download(name, "config.json"))
+        return Path(cached)
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
         raise FileNotFoundError(
             f"Expected a folder or a model on the Hub, found {name!r}, which is neither ({type(error).__name__}). "
             "Check the spelling; for a private or gated model log in with 'hf auth login' or set HF_TOKEN."
         ) from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         raise ConnectionError(
             f"Expected {name!r} in the local cache or on the Hub, found it in neither: the Hub could not be reached "
             f"({type(error).__name__}). Check the network, or name a folder that holds the model."
@@ -116,7 +114,7 @@ def load_model(name: str, **kwargs) -> ZeroShotPreTrainedModel:
         ValueError: If it is a checkpoint of another library.
     """
     config_file = find_config(name)
-    model_type = AutoConfig.from_pretrained(config_file.parent).model_type if config_file else None
+    model_type = AutoConfig.from_pretrained(config_file.parent).model_type
     for model_class in ARCHITECTURES.values():
         if model_class.config_class.model_type == model_type:
             return model_class.from_pretrained(name, **kwargs).eval()

@@ -71,6 +71,7 @@ class ZeroShotTrainingArguments(TrainingArguments):
     precision: Literal["auto", "bf16", "fp32"] = _text("auto: bf16 where the hardware has it.", "auto")
     batch_by_source: bool = _text("Whether a batch holds rows of one training file only.", True)
     resume: Literal["auto", "never"] = _text("auto: an interrupted run with the same settings goes on.", "auto")
+    early_stopping_patience: int | None = _text("Evaluations without a better metric_for_best_model until it stops.", None)
     initial_weight_share: float = _text("Share of the encoder's initial weights in the final ones, 0 to 1 (WiSE-FT).", 0.0)
     per_device_train_batch_size: int = _text("Texts per process and step.", 64)
     per_device_eval_batch_size: int = _text("Texts per pass when measuring.", 64)
@@ -87,6 +88,11 @@ class ZeroShotTrainingArguments(TrainingArguments):
         if not 0 <= self.initial_weight_share < 1:
             raise ValueError(
                 f"Expected initial_weight_share from 0 to below 1, found {self.initial_weight_share}. Lower it."
+            )
+        if self.early_stopping_patience is not None and not self.load_best_model_at_end:
+            raise ValueError(
+                "Expected load_best_model_at_end with early_stopping_patience, found it off. "
+                "Set load_best_model_at_end: true, eval_strategy and metric_for_best_model."
             )
         if not torch.cuda.is_available():
             self.use_cpu = True  # without it TrainingArguments refuses bf16

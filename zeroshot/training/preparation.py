@@ -102,8 +102,8 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         kept, _, left_out = hold_out_labels(source, held_out)
         if len(kept.rows) < len(source.rows):
             logger.info(
-                f"{source.name}: {len(source.rows) - len(kept.rows)} rows carry a held-out label and are not trained on, "
-                f"{left_out} of them beside other labels."
+                f"{source.name}: {len(source.rows) - len(kept.rows)} rows with a held-out label are not trained on "
+                f"({left_out} of them have other labels too)."
             )
         if not validation and arguments.validation_share:
             rest, part = split_by_text(kept.rows, arguments.validation_share, seed)

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import torch
-from transformers import EvalPrediction, Trainer, TrainerCallback, TrainerControl
+from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerControl
 from transformers.trainer_utils import speed_metrics
 from transformers.utils import logging
 
@@ -78,6 +78,8 @@ class ZeroShotTrainer(Trainer):
         self.loss = LOSSES[args.loss]()
         self._epoch_callback = EpochCallback(*([] if train_dataset is None else [train_dataset]))
         self.add_callback(self._epoch_callback)
+        if args.early_stopping_patience is not None:
+            self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         self._log_choices()
 
     def _log_choices(self) -> None:

@@ -1,0 +1,61 @@
+"""README, recipes and folders agree with each other."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from zeroshot.models import ARCHITECTURES
+from zeroshot.training import parse_arguments
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def tracked_files() -> list[str]:
+    listing = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT)
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return listing.stdout.splitlines()
+
+
+def test_every_architecture_stands_in_the_table() -> None:
+    listed = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert listed == list(ARCHITECTURES)
+
+
+def test_tree_names_every_file_of_the_package_and_no_other() -> None:
+    """A newcomer finds each module with a comment; a renamed one cannot stay in the tree."""
+    tree = README.split("## Files", 1)[1].split("```")[1]
+    named = set(re.findall(r"[\w.]+\.(?:py|yaml|cfg|toml|txt|md)\b", tree))
+    modules = {Path(file).name for file in tracked_files() if file.startswith("zeroshot/") and file.endswith(".py")}
+    modules |= {file for file in tracked_files() if "/" not in file and file.endswith(".py")}
+    modules |= {Path(file).name for file in tracked_files() if file.startswith("configs/")}
+    assert modules - {"__init__.py"} <= named
+    everything = {Path(file).name for file in tracked_files()}
+    assert named <= everything
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_shipped_recipe_parses(recipe: Path, tmp_path: Path) -> None:
+    model, data, training = parse_arguments([str(recipe), "--output_dir", str(tmp_path)])
+    assert model.architecture in ARCHITECTURES
+    assert data.train_files and training.metric_for_best_model
+
+
+def test_readme_names_the_commands() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in ("make train", "make test"):
+        assert command in README
+        assert re.search(rf"^{command.split()[1]}:", makefile, flags=re.MULTILINE)
+
+
+def test_no_path_of_one_machine_is_in_the_project() -> None:
+    pattern = re.compile(r"(?<![\w.])/(?:home|root|work|Users)/\w")
+    found = []
+    for file in tracked_files():
+        if Path(file).suffix in (".py", ".md", ".yaml", ".cfg", ".toml", ".txt") and file != "tests/test_house.py":
+            text = (ROOT / file).read_text(encoding="utf-8")
+            found += [f"{file}: {match.group()}" for match in pattern.finditer(text)]
+    assert not found
