@@ -58,11 +58,11 @@ def test_parts_import_only_what_they_may(part: str) -> None:
             )
 
 
-def test_data_uses_only_the_input_function_of_models() -> None:
+def test_data_uses_only_the_input_functions_of_models() -> None:
     for file in files_of("data"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.level and part_of(file, node.level, node.module or "") == "models":
-                assert [alias.name for alias in node.names] == ["build_inputs"], file.name
+                assert {alias.name for alias in node.names} <= {"build_inputs", "check_candidate_labels"}, file.name
 
 
 def test_nobody_imports_the_command_line_or_the_scripts() -> None:

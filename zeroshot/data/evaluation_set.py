@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..models.inputs_zeroshot import check_candidate_labels
 from .validation import Source
 
 
@@ -26,19 +27,20 @@ class EvaluationSet:
         return len(self.texts)
 
 
-def build_evaluation_set(source: Source, *, candidate_labels: Sequence[str] | None = None) -> EvaluationSet:
+def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str] | None = None) -> EvaluationSet:
     """Arrange a source for measuring.
 
     Args:
         source: Its rows without labels are left out (nothing to find). Rows of a closed label set have all its labels as
             candidates; freely labelled rows have their own labels and negatives.
-        candidate_labels: Candidates of every row instead of the source's own.
+        candidate_labels: Candidates of every row instead of the source's own: a list, or names separated by commas.
 
     Raises:
-        ValueError: If no row has a label, or a row's label is no candidate.
+        ValueError: If no row has a label, a row's label is no candidate, or a candidate stands there twice.
     """
-    closed = candidate_labels if candidate_labels is not None else source.candidate_labels
-    rows = [row for row in source.rows if row["labels"]]
+    closed = source.candidate_labels if candidate_labels is None else check_candidate_labels(candidate_labels)
+    numbered = [(number, row) for number, row in enumerate(source.rows, start=1) if row["labels"]]
+    rows = [row for _, row in numbered]
     if not rows:
         raise ValueError(f"Expected rows with labels in {source.name!r}, found none. Choose another file.")
     names = (
@@ -48,11 +50,11 @@ def build_evaluation_set(source: Source, *, candidate_labels: Sequence[str] | No
     )
     column = {name: position for position, name in enumerate(names)}
     targets = np.full((len(rows), len(names)), -100 if closed is None else 0, dtype=np.int64)
-    for position, row in enumerate(rows):
+    for position, (number, row) in enumerate(numbered):
         unknown = [name for name in row["labels"] if name not in column]
         if unknown:
             raise ValueError(
-                f"Expected labels among the {len(names)} candidates, found {unknown[0]!r} in row {position + 1} of "
+                f"Expected labels among the {len(names)} candidates, found {unknown[0]!r} in row {number} of "
                 f"{source.name!r}. Add it to the candidates."
             )
         if closed is None:

@@ -70,7 +70,7 @@ class TrainingDataset(torch.utils.data.Dataset):
         seed: Decides the draws together with the epoch and the position.
 
     Raises:
-        ValueError: If no row is left.
+        ValueError: If no row is left, or a setting is out of range.
     """
 
     def __init__(
@@ -81,13 +81,17 @@ class TrainingDataset(torch.utils.data.Dataset):
         num_negatives: int = 0,
         seed: int = 0,
     ):
+        if expansion not in ("pairs", "rows"):
+            raise ValueError(f"Expected expansion to be 'pairs' or 'rows', found {expansion!r}. Choose one of them.")
+        if num_negatives < 0:
+            raise ValueError(f"Expected num_negatives of at least 0, found {num_negatives}. Raise it.")
+        if not any(len(source.rows) for source in sources):
+            raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
         tables = []
         for number, source in enumerate(sources):
             table = source.rows.add_column("source", [number] * len(source.rows))
             tables.append(table.map(expand_labels, batched=True, fn_kwargs={"mode": expansion}, desc="Expanding labels"))
         self.rows: Dataset = concatenate_datasets(tables)
-        if not len(self.rows):
-            raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels.")
         self.pools = [source.candidate_labels for source in sources]
         self.num_negatives = num_negatives
         self.seed = seed
@@ -105,13 +109,13 @@ class TrainingDataset(torch.utils.data.Dataset):
         row = self.rows[position]
         draw = f"{self.seed}-{int(self._epoch)}-{position}"
         pool = self.pools[row["source"]]
-        drawn = draw_negatives(row["labels"], pool, self.num_negatives, draw) if pool else []
-        negatives = list(dict.fromkeys(row["negatives"] + drawn))
+        known = row["labels"] + row["negatives"]
+        drawn = draw_negatives(known, pool, self.num_negatives, draw) if pool else []
         return {
             "text": row["text"],
             "positives": row["positives"],
             "labels": row["labels"],
-            "negatives": negatives,
+            "negatives": row["negatives"] + drawn,
             "source": row["source"],
             "draw": draw,
         }

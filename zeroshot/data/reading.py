@@ -5,12 +5,17 @@ a bad row can be shown as it was found.
 """
 
 import csv
+import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
-from datasets import ClassLabel, Dataset, DatasetDict, load_dataset
+import pyarrow
+import pyarrow.parquet
+from datasets import ClassLabel, Dataset, DatasetDict, List, load_dataset
+from datasets.exceptions import DatasetsError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 PACKAGED = Path(__file__).parent / "starter"
@@ -34,7 +39,8 @@ def resolve_path(source: str) -> Path | None:
     if path.is_file():
         return path
     if path.is_dir() or path.suffix in SUFFIXES or source.startswith(("packaged:", ".", "/", "~")):
-        near = sorted(str(p) for p in (path if path.is_dir() else path.parent).glob("*") if p.suffix in SUFFIXES)[:5]
+        folder = path if path.is_dir() else path.parent
+        near = sorted(str(p) for p in folder.glob("*") if p.suffix in SUFFIXES and p.name != "labels.json")[:5]
         raise FileNotFoundError(
             f"Expected a file of rows ({', '.join(SUFFIXES)}), found no file {str(path)!r}. "
             + (f"Beside it are: {', '.join(near)}." if near else "Check the path; it is read from the current folder.")
@@ -42,40 +48,71 @@ def resolve_path(source: str) -> Path | None:
     return None
 
 
+def to_json(row: Any) -> str:
+    """A row as JSON text that any file can hold; half a surrogate pair stays escaped, other types than JSON's are named."""
+
+    def name_type(value: Any) -> dict[str, str]:
+        return {type(value).__name__: str(value)}
+
+    text = json.dumps(row, ensure_ascii=False, default=name_type)
+    return text if text.encode("utf-8", "replace").decode() == text else json.dumps(row, default=name_type)
+
+
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             try:
-                yield {"row": number, "content": line.decode("utf-8-sig").strip(), "problem": None}
+                yield {"row": number, "content": data.decode("utf-8").strip(), "problem": None}
             except UnicodeDecodeError as error:
-                found = f"found the byte 0x{line[error.start]:02x} at {error.start}"
+                found = f"found the byte 0x{data[error.start]:02x} at {error.start}"
                 problem = f"Expected UTF-8, {found}. Save the file as UTF-8."
-                yield {
-                    "row": number,
-                    "content": line.decode("utf-8", errors="backslashreplace").strip(),
-                    "problem": problem,
-                }
+                yield {"row": number, "content": data.decode("utf-8", "backslashreplace").strip(), "problem": problem}
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a whole file as UTF-8, line ends as they are.
+
+    Raises:
+        ValueError: If it is not UTF-8.
+    """
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"Expected {str(path)!r} in UTF-8, found the byte 0x{error.object[error.start]:02x} at position {error.start}. "
+            f"Expected {str(path)!r} in UTF-8, found the byte 0x{data[error.start]:02x} at position {error.start}. "
             "Save the file as UTF-8."
         ) from error
 
 
-def _read_json(path: Path) -> Iterator[RawRow]:
+def parse_json(text: str) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: With what is wrong and where, as words that fit behind "found".
+    """
     try:
-        rows = json.loads(_read_text(path))
+        return json.loads(text)
     except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
+        raise ValueError(f"broken JSON in {place} ({error.msg})") from error
+    except RecursionError as error:
+        raise ValueError("JSON nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"a number of too many digits ({error})") from error
+
+
+def _read_json(path: Path) -> Iterator[RawRow]:
+    text = read_text(path)
+    try:
+        rows = parse_json(text)
+    except ValueError as error:
         raise ValueError(
-            f"Expected {str(path)!r} to hold a JSON list of rows, found broken JSON in line {error.lineno}, column "
-            f"{error.colno} ({error.msg}). It may be half written; one row per line in a .jsonl file loses only one row."
+            f"Expected {str(path)!r} to hold a JSON list of rows, found {error}. It may be half written; "
+            "one row per line in a .jsonl file loses only one row."
         ) from error
     if not isinstance(rows, list):
         raise ValueError(
@@ -83,7 +120,7 @@ def _read_json(path: Path) -> Iterator[RawRow]:
             'Write [{"text": ..., "labels": [...]}, ...].'
         )
     for number, row in enumerate(rows, start=1):
-        yield {"row": number, "content": json.dumps(row, ensure_ascii=False), "problem": None}
+        yield {"row": number, "content": to_json(row), "problem": None}
 
 
 def _split_cell(cell: str | None) -> Any:
@@ -92,35 +129,78 @@ def _split_cell(cell: str | None) -> Any:
         return []
     if cell.lstrip().startswith("["):
         try:
-            return json.loads(cell)
-        except json.JSONDecodeError:
-            return cell
+            return parse_json(cell)
+        except ValueError as error:
+            raise ValueError(f"Expected names between bars or a JSON list, found {cell[:80]!r}. Write a|b.") from error
     return [name.strip() for name in cell.split("|")]
 
 
 def _read_csv(path: Path) -> Iterator[RawRow]:
-    reader = csv.DictReader(_read_text(path).splitlines(keepends=True))
-    for row in reader:
-        lists = {
-            name: _split_cell(row[name]) for name in ("labels", "negatives", "all_labels", "true_labels") if name in row
-        }
-        yield {"row": reader.line_num, "content": json.dumps({**row, **lists}, ensure_ascii=False), "problem": None}
+    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long text
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    header = next(reader, [])
+    repeated = [name for name, count in Counter(header).items() if count > 1]
+    if repeated:
+        raise ValueError(f"Expected distinct columns in {str(path)!r}, found {repeated[0]!r} twice. Rename or remove one.")
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            problem = f"Expected a CSV row, found a quote that is not closed or doubled ({error}). Close or double it."
+            yield {"row": reader.line_num, "content": "", "problem": problem}
+            continue
+        if cells:
+            yield _read_csv_row(reader.line_num, header, cells)
+
+
+def _read_csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
+    if len(cells) > len(header):
+        found = f"Expected {len(header)} cells, found {len(cells)}"
+        return {"row": number, "content": to_json(cells), "problem": f"{found}. Put cells with commas in quotes."}
+    row: dict[str, Any] = dict(zip(header, cells, strict=False))
+    try:
+        for name in ("labels", "negatives", "all_labels", "true_labels"):
+            if name in row:
+                row[name] = _split_cell(row[name])
+    except ValueError as error:
+        return {"row": number, "content": to_json(row), "problem": str(error)}
+    return {"row": number, "content": to_json(row), "problem": None}
+
+
+def _name_classes(row: dict, column: str, names: list[str]) -> dict:
+    """Class numbers as names; -1 and None, with which the Hub marks an unlabelled row, as no label."""
+    numbers = row[column] if isinstance(row[column], list) else [row[column]]
+    return {"labels": [names[number] for number in numbers if number is not None and number >= 0]}
 
 
 def _read_dataset(dataset: Dataset) -> Iterator[RawRow]:
-    features = dataset.features
-    if isinstance(features.get("label"), ClassLabel) and "labels" not in features:
-        names = features["label"].names
-        dataset = dataset.map(lambda row: {"labels": [names[row["label"]]]}, desc="Naming labels")
+    for column in ("labels", "label"):
+        feature = dataset.features.get(column)
+        feature = feature.feature if isinstance(feature, List) else feature
+        if isinstance(feature, ClassLabel) and (column == "labels" or "labels" not in dataset.features):
+            named = [_name_classes(row, column, feature.names)["labels"] for row in dataset.select_columns([column])]
+            dataset = dataset.remove_columns(column).add_column("labels", named)
+            break
     for number, row in enumerate(dataset, start=1):
-        yield {"row": number, "content": json.dumps(row, ensure_ascii=False, default=str), "problem": None}
+        yield {"row": number, "content": to_json(row), "problem": None}
+
+
+def _load_parquet(path: Path) -> Dataset:
+    try:
+        return Dataset(pyarrow.parquet.read_table(path))
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise ValueError(
+            f"Expected Parquet in {str(path)!r}, found something else ({error}). Write the file anew."
+        ) from error
 
 
 def _load_hub_dataset(source: str) -> Dataset:
     name, _, split = source.partition(":")
     try:
         loaded = load_dataset(name, split=split or None)
-    except (ConnectionError, FileNotFoundError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise ValueError(
             f"Expected a file of rows or a data set on the Hub, found {source!r}, which is neither ({error}). "
             "Check the path or the name (user/name or user/name:split) and, for the Hub, the network and HF_TOKEN."
@@ -152,7 +232,7 @@ def read_raw_rows(source: str) -> Dataset:
     if path is None:
         rows = _read_dataset(_load_hub_dataset(source))
     elif path.suffix == ".parquet":
-        rows = _read_dataset(Dataset.from_parquet(str(path)))
+        rows = _read_dataset(_load_parquet(path))
     elif path.suffix == ".jsonl":
         rows = _read_jsonl(path)
     elif path.suffix == ".json":

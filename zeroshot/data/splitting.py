@@ -1,6 +1,7 @@
 """Splits by text and by label. A label of the zero-shot split is never seen in training, as positive or negative."""
 
 import random
+import unicodedata
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -10,8 +11,13 @@ from .validation import Source
 
 
 def normalize_text(text: str) -> str:
-    """What two texts must share to count as the same: words without case and spacing."""
-    return " ".join(text.casefold().split())
+    """What two texts must share to count as the same: words without case, spacing and ways of composing a letter."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _check_share(share: float) -> None:
+    if not 0 <= share <= 1:
+        raise ValueError(f"Expected a share between 0 and 1, found {share}. A tenth is 0.1.")
 
 
 def split_by_text(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
@@ -24,7 +30,11 @@ def split_by_text(rows: Dataset, share: float, seed: int) -> tuple[Dataset, Data
 
     Returns:
         The larger remainder and the part held out.
+
+    Raises:
+        ValueError: If the share is not between 0 and 1.
     """
+    _check_share(share)
     texts = [normalize_text(text) for text in rows["text"]]
     distinct = sorted(set(texts))
     held_out = set(random.Random(seed).sample(distinct, round(share * len(distinct))))
@@ -42,21 +52,22 @@ def hold_out_labels(source: Source, labels: Collection[str]) -> tuple[Source, So
 
     Args:
         source: Rows and label set.
-        labels: The held-out names.
+        labels: The held-out names, in any case.
 
     Returns:
         The training part, without a held-out label in any field; the zero-shot part; and the number of rows in neither.
     """
-    held_out = set(labels)
+    held_out = {normalize_text(label) for label in labels}
     names = source.candidate_labels
-    kinds = [(held_out.isdisjoint(own), held_out.issuperset(own)) for own in source.rows["labels"]]
+    rows = [[normalize_text(label) for label in own] for own in source.rows["labels"]]
+    kinds = [(held_out.isdisjoint(own), bool(own) and held_out.issuperset(own)) for own in rows]
     unseen = [row for row, (_, all_held_out) in enumerate(kinds) if all_held_out]
     seen = [row for row, (clean, all_held_out) in enumerate(kinds) if clean or (names is None and not all_held_out)]
     training = source.rows.select(seen).map(
         _drop_labels, batched=True, fn_kwargs={"held_out": sorted(held_out)}, desc="Holding out labels"
     )
-    closed_seen = None if names is None else [name for name in names if name not in held_out]
-    closed_unseen = None if names is None else [name for name in names if name in held_out]
+    closed_seen = None if names is None else [name for name in names if normalize_text(name) not in held_out]
+    closed_unseen = None if names is None else [name for name in names if normalize_text(name) in held_out]
     return (
         replace(source, rows=training, candidate_labels=closed_seen),
         replace(source, rows=source.rows.select(unseen), candidate_labels=closed_unseen, rejected=[]),
@@ -67,13 +78,14 @@ def hold_out_labels(source: Source, labels: Collection[str]) -> tuple[Source, So
 def _drop_labels(batch: dict, held_out: list[str]) -> dict:
     unwanted = set(held_out)
     return {
-        column: [[name for name in names if name not in unwanted] for names in batch[column]]
+        column: [[name for name in names if normalize_text(name) not in unwanted] for names in batch[column]]
         for column in ("labels", "negatives")
     }
 
 
 def choose_zero_shot_labels(rows: Dataset, share: float, seed: int) -> list[str]:
-    """Draw the labels to hold out, at least one, as a share of all labels that rows carry."""
+    """Draw the labels to hold out, at least one, as a share (0 to 1) of all labels that rows carry."""
+    _check_share(share)
     labels = sorted({label for own in rows["labels"] for label in own})
     return sorted(random.Random(seed).sample(labels, max(1, round(share * len(labels)))))
 

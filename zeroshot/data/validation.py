@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from datasets import Dataset, Features, List, Value
 from transformers.utils import logging
 
-from .reading import read_raw_rows, resolve_path
+from .reading import parse_json, read_raw_rows, read_text, resolve_path
 
 logger = logging.get_logger(__name__)
 
@@ -57,22 +57,58 @@ class Source:
     rejected: list[RejectedRow] = field(default_factory=list)
 
 
+def _show(value: Any) -> str:
+    """A value as it is quoted in a message: type and content of other things than strings, never more than a line."""
+    if value is None:
+        return "null"
+    shown = repr(value) if isinstance(value, str) else f"{type(value).__name__} {value!r}"
+    return shown if len(shown) <= 120 else f"{shown[:120]}..."
+
+
+def _show_fields(content: dict) -> str:
+    names = ", ".join(list(content)[:10]) or "no field"
+    return names[:200] + (f" and {len(content) - 10} more" if len(content) > 10 else "")
+
+
 def _check_label_list(value: Any, name: str) -> list[str]:
     if isinstance(value, str):
-        raise ValueError(
-            f"Expected {name!r} to be a list of names, found the string {value!r}. Write [{json.dumps(value)}]."
-        )
+        mend = f"[{json.dumps(value, ensure_ascii=False)}]" if len(value) <= 60 else '["name", ...]'
+        raise ValueError(f"Expected {name!r} to be a list of names, found the string {_show(value)}. Write {mend}.")
     if not isinstance(value, list):
-        raise ValueError(f'Expected {name!r} to be a list of names, found {type(value).__name__}. Write ["name", ...].')
+        found = "null" if value is None else type(value).__name__
+        raise ValueError(f'Expected {name!r} to be a list of names, found {found}. Write ["name", ...].')
     for label in value:
         if not isinstance(label, str):
-            raise ValueError(f"Expected names in {name!r}, found {type(label).__name__} {label!r}. Write label names.")
+            found = f"{type(label).__name__} {label!r}"[:120]
+            raise ValueError(f"Expected names in {name!r}, found {found}. Write label names.")
         if not label.strip():
             raise ValueError(f"Expected names in {name!r}, found the empty name {label!r}. Leave it out.")
     repeated = [label for label, count in Counter(value).items() if count > 1]
     if repeated:
-        raise ValueError(f"Expected distinct names in {name!r}, found {repeated[0]!r} more than once. Keep one of them.")
+        raise ValueError(
+            f"Expected distinct names in {name!r}, found {_show(repeated[0])} more than once. Keep one of them."
+        )
     return value
+
+
+def _check_text(content: dict) -> str:
+    if "text" not in content:
+        raise ValueError(f"Expected a field 'text', found {_show_fields(content)}. Name the field of the text 'text'.")
+    text = content["text"]
+    if not isinstance(text, str):
+        raise ValueError(f"Expected 'text' to be a string, found {_show(text)}. Put it in quotes.")
+    if not text.strip():
+        raise ValueError(f"Expected 'text' to hold words, found {_show(text)}. Leave the row out.")
+    return text
+
+
+def _check_unicode(*texts: str) -> None:
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"Expected valid Unicode, found half a surrogate pair ({error.reason}). Write the row anew."
+        ) from error
 
 
 def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
@@ -89,48 +125,37 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
         raise ValueError(
             f'Expected an object with "text" and "labels", found {type(content).__name__}. Write {{"text": ...}}.'
         )
-    text = content.get("text")
-    if text is None:
-        found = ", ".join(content) or "no field"
-        raise ValueError(f"Expected a field 'text', found {found}. Name the field of the text 'text'.")
-    if not isinstance(text, str):
-        raise ValueError(f"Expected 'text' to be a string, found {type(text).__name__} {text!r}. Put it in quotes.")
-    if not text.strip():
-        raise ValueError(f"Expected 'text' to hold words, found {text!r}. Leave the row out.")
+    text = _check_text(content)
     if content.get("true_labels") is not None:
         labels = _check_label_list(content["true_labels"], "true_labels")
-        candidates = _check_label_list(content.get("all_labels") or [], "all_labels")
+        candidates = _check_label_list([] if content.get("all_labels") is None else content["all_labels"], "all_labels")
         negatives = [label for label in candidates if label not in labels]
     else:
-        if content.get("labels") is None:
-            raise ValueError(f'Expected a field \'labels\', found {", ".join(content)}. Add "labels": ["name", ...].')
+        if "labels" not in content:
+            raise ValueError(f'Expected a field \'labels\', found {_show_fields(content)}. Add "labels": ["name", ...].')
         labels = _check_label_list(content["labels"], "labels")
-        negatives = _check_label_list(content.get("negatives") or [], "negatives")
+        negatives = _check_label_list([] if content.get("negatives") is None else content["negatives"], "negatives")
     if not labels and not keep_unlabelled:
         raise ValueError("Expected at least one label, found none. Label the row or leave it out.")
     both = [label for label in labels if label in negatives]
     if both:
-        raise ValueError(f"Expected labels and negatives to differ, found {both[0]!r} in both. Remove it from one.")
-    try:
-        "".join((text, *labels, *negatives)).encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"Expected valid Unicode, found half a surrogate pair ({error.reason}). Write the row anew."
-        ) from error
+        raise ValueError(f"Expected labels and negatives to differ, found {_show(both[0])} in both. Remove it from one.")
+    _check_unicode(text, *labels, *negatives)
     return {"text": text, "labels": labels, "negatives": negatives}
 
 
 def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None) -> Row:
     """Parse and check the JSON text of a row; `known` is the closed set that its labels must be from, if there is one."""
     try:
-        row = validate_row(json.loads(content), keep_unlabelled=keep_unlabelled)
-    except json.JSONDecodeError as error:
-        found = f"{error.msg} at column {error.colno}"
-        raise ValueError(f"Expected JSON, found {found}. The line may be half written; write it anew.") from error
+        parsed = parse_json(content)
+    except ValueError as error:
+        raise ValueError(f"Expected JSON, found {error}. The line may be half written; write it anew.") from error
+    row = validate_row(parsed, keep_unlabelled=keep_unlabelled)
     unknown = [label for label in row["labels"] if known is not None and label not in known]
     if unknown:
         raise ValueError(
-            f"Expected one of the {len(known or ())} names in labels.json, found {unknown[0]!r}. Add it or mend the row."
+            f"Expected one of the {len(known or ())} names in labels.json, found {_show(unknown[0])}. "
+            "Add it or mend the row."
         )
     return row
 
@@ -146,7 +171,7 @@ def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[s
             try:
                 row = _read_row(content, keep_unlabelled, known)
             except ValueError as error:
-                problem = str(error)
+                problem = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
         for name, value in row.items():
             output[name].append(value)
         output["problem"].append(problem)
@@ -167,9 +192,19 @@ def read_label_set(source: str) -> list[str] | None:
         return None
     file = path.parent / "labels.json"
     try:
-        return _check_label_list(json.loads(file.read_text(encoding="utf-8")), "labels.json")
+        names = parse_json(read_text(file))
+    except ValueError as error:
+        raise ValueError(
+            f"Expected a JSON list of names in {str(file)!r}, found {error}. Write it anew, in UTF-8."
+        ) from error
+    try:
+        names = _check_label_list(names, "labels.json")
+        _check_unicode(*names)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    if not names:
+        raise ValueError(f"Expected names in {str(file)!r}, found none. Write the names, or remove the file.")
+    return names
 
 
 def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
@@ -213,7 +248,7 @@ def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
 
 
 def write_rejected_rows(sources: list[Source], path: Path) -> int:
-    """Write all refused rows as JSON Lines, replacing the file; nothing is written where there are none.
+    """Write all refused rows as JSON Lines, replacing the file of an earlier run; no file where there are none.
 
     Returns:
         How many there are.
@@ -223,4 +258,6 @@ def write_rejected_rows(sources: list[Source], path: Path) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected), encoding="utf-8")
         logger.warning(f"{len(rejected)} refused rows are listed with their reasons in {path}")
+    else:
+        path.unlink(missing_ok=True)
     return len(rejected)

@@ -81,7 +81,7 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If a source has no valid row, or nothing is left to train on.
+        ValueError: If a source has no valid row.
     """
     train = [load_source(name) for name in split_names(arguments.train_files)]
     if not train:
@@ -120,6 +120,4 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         prepared.train[position], dropped = drop_texts(source, measured)
         if dropped:
             logger.warning(f"{source.name}: {dropped} rows have a text of an evaluation set and are not trained on.")
-    if not any(len(source.rows) for source in prepared.train):
-        raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
     return prepared

@@ -1,0 +1,132 @@
+"""The data in the package: valid, without overlap, and fit to measure labels that training never saw."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from datasets import disable_progress_bars
+
+from zeroshot.data import Row, Source, load_source, normalize_text, reading
+
+FILES = sorted(
+    path.relative_to(reading.PACKAGED).as_posix() for path in reading.PACKAGED.rglob("*") if path.suffix == ".jsonl"
+)
+TRAINING = [name for name in FILES if name.endswith("train.jsonl")]
+HELD_OUT = ["variety/test.jsonl", "variety/validation.jsonl", "zero_shot/topics/test.jsonl"]
+RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def sources() -> dict[str, Source]:
+    """Every packaged file, by its path inside the packaged data."""
+    disable_progress_bars()
+    return {name: load_source(f"packaged:{name}", keep_unlabelled=True) for name in FILES}
+
+
+@pytest.fixture(scope="module")
+def rows(sources: dict[str, Source]) -> list[tuple[str, Row]]:
+    """Every packaged row with its file."""
+    return [(name, row) for name, source in sources.items() for row in source.rows]
+
+
+def collect_labels(source: Source) -> set[str]:
+    """Every label of a source, as label, negative or member of its closed set, without case and spacing."""
+    names = {name for column in ("labels", "negatives") for names in source.rows[column] for name in names}
+    return {normalize_text(name) for name in names.union(source.candidate_labels or ())}
+
+
+def test_the_packaged_data_has_training_and_held_out_sets() -> None:
+    assert {*HELD_OUT, "topics/train.jsonl", "variety/train.jsonl"} <= set(FILES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_measure_unseen_labels_on_the_held_out_sets(recipe: Path) -> None:
+    named = yaml.safe_load(recipe.read_text(encoding="utf-8")).get("zero_shot_files") or []
+    names = named.split(",") if isinstance(named, str) else named
+    packaged = {name.strip().removeprefix("packaged:") for name in names if "packaged:" in name}
+    assert packaged <= set(HELD_OUT)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_packaged_row_is_valid(name: str, sources: dict[str, Source]) -> None:
+    lines = (reading.PACKAGED / name).read_text(encoding="utf-8").splitlines()
+    assert sources[name].rejected == []
+    assert len(sources[name].rows) == len(lines)
+    assert all(sources[name].rows["labels"]), "a row without labels teaches and measures nothing"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_packaged_names_are_clean(name: str, sources: dict[str, Source]) -> None:
+    """Two labels that differ in case or spacing only would be one label to an uncased encoder."""
+    source = sources[name]
+    names = {name for column in ("labels", "negatives") for names in source.rows[column] for name in names}
+    names.update(source.candidate_labels or ())
+    assert [name for name in names if name != " ".join(name.split())] == []
+    spellings = Counter(normalize_text(name) for name in names)
+    assert [name for name, count in spellings.items() if count > 1] == []
+
+
+def test_no_text_occurs_twice_in_or_across_the_splits(rows: list[tuple[str, Row]]) -> None:
+    counts = Counter(normalize_text(row["text"]) for _, row in rows)
+    assert [text for text, count in counts.items() if count > 1] == []
+
+
+@pytest.mark.parametrize("training", TRAINING)
+@pytest.mark.parametrize("held_out", HELD_OUT)
+def test_no_held_out_label_occurs_in_training(training: str, held_out: str, sources: dict[str, Source]) -> None:
+    """As label, as negative, or in the set from which negatives are drawn."""
+    names = {normalize_text(name) for names in sources[held_out].rows["labels"] for name in names}
+    names.update(normalize_text(name) for name in sources[held_out].candidate_labels or ())
+    assert sorted(names & collect_labels(sources[training])) == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_labels_seldom_stand_in_their_text(name: str, sources: dict[str, Source]) -> None:
+    """Else matching words would be enough, and nothing about meaning would be learned or measured."""
+    literal = [row["text"] for row in sources[name].rows if any(stands_in(label, row["text"]) for label in row["labels"])]
+    assert len(literal) < 0.15 * len(sources[name].rows)
+
+
+def stands_in(label: str, text: str) -> bool:
+    """Whether the words of a label stand in a text one after the other, in any case."""
+    words = r"\W+".join(re.escape(word) for word in re.findall(r"\w+", label.casefold()))
+    return re.search(rf"\b{words}\b", text.casefold()) is not None
+
+
+@pytest.mark.parametrize(
+    ("label", "text", "stands"),
+    [("dark humour", "Dark, humour!", True), ("art", "the party", False), ("co-star", "one co-star role", True)],
+)
+def test_what_stands_in_a_text(label: str, text: str, stands: bool) -> None:
+    assert stands_in(label, text) is stands
+
+
+def test_the_packaged_data_is_large_enough(sources: dict[str, Source]) -> None:
+    assert sum(len(source.rows) for source in sources.values()) >= 300
+    assert len(set().union(*(names for source in sources.values() for names in source.rows["labels"]))) >= 100
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_data_card_counts_rows_and_labels(name: str, sources: dict[str, Source]) -> None:
+    card = (reading.PACKAGED / "README.md").read_text(encoding="utf-8").replace(",", "")
+    labels = {label for names in sources[name].rows["labels"] for label in names}
+    assert f"| `{name}` | {len(sources[name].rows)} | {len(labels)} |" in card
+
+
+def test_the_packaged_data_is_small_enough_for_a_package() -> None:
+    assert sum(path.stat().st_size for path in reading.PACKAGED.rglob("*") if path.is_file()) < 3_000_000
+
+
+@pytest.mark.parametrize("file", sorted(reading.PACKAGED.rglob("labels.json")), ids=lambda file: file.parent.name)
+def test_every_label_of_a_closed_set_is_carried_by_a_row(file: Path) -> None:
+    folder = file.parent.relative_to(reading.PACKAGED).as_posix()
+    carried = {
+        name
+        for path in file.parent.glob("*.jsonl")
+        for names in load_source(f"packaged:{folder}/{path.name}").rows["labels"]
+        for name in names
+    }
+    assert sorted(set(json.loads(file.read_text(encoding="utf-8"))) - carried) == []
