@@ -166,12 +166,16 @@ def test_a_source_from_which_all_rows_were_dropped_does_no_harm(closed: Source) 
 
 @pytest.mark.parametrize(
     "build",
-    [list, lambda: [drop_texts(make_source([make_row("text", ["a"])]), ["text"])[0]]],
-    ids=["no_source", "no_row"],
+    [
+        list,
+        lambda: [drop_texts(make_source([make_row("text", ["a"])]), ["text"])[0]],
+        lambda: [make_source([make_row("hm", [])])],
+    ],
+    ids=["no_source", "no_row", "no_pair"],
 )
 def test_no_rows_to_train_on_is_explained(build: Callable[[], list[Source]]) -> None:
     with pytest.raises(ValueError, match=r"^Expected rows to train on, found none after the splits\. Hold out fewer"):
-        TrainingDataset(build())
+        TrainingDataset(build(), expansion="pairs")
 
 
 @pytest.mark.parametrize(

@@ -158,3 +158,15 @@ def test_mended_rows_are_no_longer_listed(tmp_path: Path) -> None:
     mended: list[Source] = [load_source(write(tmp_path, "rows.jsonl", GOOD))]
     assert write_rejected_rows(mended, file) == 0
     assert not file.exists() or file.read_text(encoding="utf-8") == ""
+
+
+def test_an_empty_csv_cell_is_a_row_without_labels(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", "text,labels,negatives\ngoal,sports,\nhm,,\n")
+    assert load_source(path, keep_unlabelled=True).rows["labels"][:] == [["sports"], []]
+
+
+def test_a_negative_outside_the_closed_set_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "labels.json", '["sports", "rain"]')
+    rows = GOOD + b'{"text": "goal", "labels": ["sports"], "negatives": ["rian"]}\n'
+    (rejected,) = load_source(write(tmp_path, "rows.jsonl", rows)).rejected
+    assert "found 'rian'" in rejected["problem"]

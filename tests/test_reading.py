@@ -114,9 +114,10 @@ def test_json_rows_are_numbered_by_position(tmp_path: Path) -> None:
     ]
 
 
-def test_csv_rows_are_numbered_by_line(tmp_path: Path) -> None:
-    path = write(tmp_path, "rows.csv", 'text,labels\n"two\nlines\u2028of text",joy\n\nthe team,\n')
-    assert [row["row"] for row in load_source(path).rejected] == [5]
+def test_csv_rows_are_numbered_by_their_first_line(tmp_path: Path) -> None:
+    content = 'text,labels\n"two\nlines\u2028of text",joy\n\nthe team,\n"again\ntwo lines",\n'
+    path = write(tmp_path, "rows.csv", content)
+    assert [row["row"] for row in load_source(path).rejected] == [5, 6]
 
 
 @pytest.mark.parametrize(
@@ -131,14 +132,32 @@ def test_a_csv_row_with_more_cells_than_columns_is_refused_not_cut(broken: str, 
     assert source.rejected[0]["problem"].startswith("Expected")
 
 
-def test_an_open_quote_in_csv_is_reported_as_such(tmp_path: Path) -> None:
+def test_an_open_quote_in_csv_is_found_where_it_opens(tmp_path: Path) -> None:
+    """It swallows all rows behind it."""
     content = 'text,labels\nbake the cake,cooking\n"the team,sports\nparliament vote,politics\n'
-    path = write(tmp_path, "rows.csv", content)
-    try:
-        problems = " ".join(row["problem"] for row in load_source(path).rejected)
-    except ValueError as error:
-        problems = str(error)
-    assert "quote" in problems, "the rows behind the quote vanish in the one that opens it"
+    source = load_source(write(tmp_path, "rows.csv", content))
+    assert source.rows["text"][:] == ["bake the cake"]
+    assert [(row["row"], "quote" in row["problem"]) for row in source.rejected] == [(3, True)]
+    assert "the team" in source.rejected[0]["content"]
+
+
+def test_a_quote_that_is_not_doubled_costs_only_its_row(tmp_path: Path) -> None:
+    content = 'text,labels\n"the "best" team",sports\nbake the cake,cooking\n'
+    source = load_source(write(tmp_path, "rows.csv", content))
+    assert source.rows["text"][:] == ["bake the cake"]
+    assert [(row["row"], "quote" in row["problem"]) for row in source.rejected] == [(2, True)]
+
+
+def test_an_open_quote_in_the_csv_header_is_explained(tmp_path: Path) -> None:
+    path = write(tmp_path, "rows.csv", '"text,labels\nthe team,sports\n')
+    with pytest.raises(ValueError, match=r"Expected .*quote"):
+        load_source(path)
+
+
+def test_empty_csv_columns_at_the_end_do_no_harm(tmp_path: Path) -> None:
+    """Spreadsheets write them."""
+    source = load_source(write(tmp_path, "rows.csv", "text,labels,,\nthe team,sports,,\n"))
+    assert source.rows["labels"][:] == [["sports"]]
 
 
 def test_a_csv_header_named_twice_is_refused(tmp_path: Path) -> None:

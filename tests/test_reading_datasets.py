@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow
+import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets.exceptions import DatasetGenerationError
 
 from zeroshot.data import Source, load_source, reading
 
-from .data_helpers import NASTY_TEXTS, ROWS, write
+from .data_helpers import NASTY_TEXTS, ROWS, make_row, write
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,20 @@ def test_gliclass_in_parquet_gives_the_same_rows(tmp_path: Path) -> None:
         "true_labels": [row["labels"] for row in ROWS],
     }
     assert load_parquet(tmp_path, columns).rows.to_list() == ROWS
+
+
+def test_arrow_types_of_other_libraries_give_the_same_rows(tmp_path: Path) -> None:
+    """Polars writes large strings, pandas writes categories as dictionaries."""
+    columns = {
+        "text": pyarrow.array(["goal", "cake"], pyarrow.large_string()).dictionary_encode(),
+        "labels": pyarrow.array([["sports"], ["cooking", "joy"]], pyarrow.large_list(pyarrow.large_string())),
+        "negatives": pyarrow.array([None, ["rain"]], pyarrow.list_(pyarrow.string())),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
+    assert load_source(str(tmp_path / "rows.parquet")).rows.to_list() == [
+        make_row("goal", ["sports"]),
+        make_row("cake", ["cooking", "joy"], ["rain"]),
+    ]
 
 
 def test_a_parquet_file_written_anew_is_read_anew(tmp_path: Path) -> None:

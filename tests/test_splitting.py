@@ -1,9 +1,13 @@
 """No text on two sides of a split, no held-out label anywhere in training, and no row lost uncounted."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from datasets import Dataset
 
 from zeroshot.data import (
+    Source,
     TrainingDataset,
     choose_zero_shot_labels,
     drop_texts,
@@ -173,3 +177,10 @@ def test_rows_with_an_evaluation_text_are_dropped_and_counted() -> None:
     assert kept.rows["text"][:] == ["goal !", "cake"]
     assert dropped == 2
     assert len(source.rows) == 4
+
+
+@pytest.mark.parametrize("function", [hold_out_labels, drop_texts], ids=lambda function: function.__name__)
+def test_one_string_where_a_list_is_meant_is_refused(function: Callable[[Source, Any], Any]) -> None:
+    """Taken apart into letters, it would hold out nothing without a word."""
+    with pytest.raises((TypeError, ValueError), match="^Expected .*found the string 'sports'"):
+        function(make_source(MIXED), "sports")

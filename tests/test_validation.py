@@ -176,3 +176,20 @@ def test_a_huge_value_does_not_flood_the_message(content: dict[str, Any]) -> Non
     with pytest.raises(ValueError, match=THREE_PARTS) as raised:
         validate_row(content)
     assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ("content", "labels"),
+    [
+        ({"text": "goal", "labels": ["sports"], "true_labels": []}, ["sports"]),
+        ({"text": "goal", "labels": [], "true_labels": ["sports"]}, ["sports"]),
+        ({"text": "goal", "labels": ["sports"], "true_labels": None}, ["sports"]),
+    ],
+)
+def test_of_two_label_fields_the_filled_one_counts(content: dict[str, Any], labels: list[str]) -> None:
+    assert validate_row(content)["labels"] == labels
+
+
+def test_two_filled_label_fields_are_refused() -> None:
+    with pytest.raises(ValueError, match="^Expected 'labels' or 'true_labels', found both. Keep the one that holds.$"):
+        validate_row({"text": "goal", "labels": ["sports"], "true_labels": ["joy"]})

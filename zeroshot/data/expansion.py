@@ -85,12 +85,12 @@ class TrainingDataset(torch.utils.data.Dataset):
             raise ValueError(f"Expected expansion to be 'pairs' or 'rows', found {expansion!r}. Choose one of them.")
         if num_negatives < 0:
             raise ValueError(f"Expected num_negatives of at least 0, found {num_negatives}. Raise it.")
-        if not any(len(source.rows) for source in sources):
-            raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
         tables = []
         for number, source in enumerate(sources):
             table = source.rows.add_column("source", [number] * len(source.rows))
             tables.append(table.map(expand_labels, batched=True, fn_kwargs={"mode": expansion}, desc="Expanding labels"))
+        if not any(len(table) for table in tables):
+            raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
         self.rows: Dataset = concatenate_datasets(tables)
         self.pools = [source.candidate_labels for source in sources]
         self.num_negatives = num_negatives

@@ -18,6 +18,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, List, load_dataset
 from datasets.exceptions import DatasetsError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+COLUMNS = ("text", "labels", "label", "negatives", "all_labels", "true_labels")
 PACKAGED = Path(__file__).parent / "starter"
 
 
@@ -126,7 +127,7 @@ def _read_json(path: Path) -> Iterator[RawRow]:
 def _split_cell(cell: str | None) -> Any:
     """A list in a CSV cell: JSON (`["a", "b"]`) or names between bars (`a|b`)."""
     if cell is None or not cell.strip():
-        return []
+        return None
     if cell.lstrip().startswith("["):
         try:
             return parse_json(cell)
@@ -137,26 +138,36 @@ def _split_cell(cell: str | None) -> Any:
 
 def _read_csv(path: Path) -> Iterator[RawRow]:
     csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long text
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    header = next(reader, [])
-    repeated = [name for name, count in Counter(header).items() if count > 1]
+    lines = list(io.StringIO(read_text(path), newline=""))
+    reader = csv.reader(lines, strict=True)
+    quote = "found a quote that is not closed or doubled"
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise ValueError(f"Expected a header in {str(path)!r}, {quote} ({error}). Close or double it.") from error
+    repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise ValueError(f"Expected distinct columns in {str(path)!r}, found {repeated[0]!r} twice. Rename or remove one.")
     while True:
+        number = reader.line_num + 1
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"Expected a CSV row, found a quote that is not closed or doubled ({error}). Close or double it."
-            yield {"row": reader.line_num, "content": "", "problem": problem}
+            content = to_json("".join(lines[number - 1 : reader.line_num]))
+            yield {
+                "row": number,
+                "content": content,
+                "problem": f"Expected a CSV row, {quote} ({error}). Close or double it.",
+            }
             continue
         if cells:
-            yield _read_csv_row(reader.line_num, header, cells)
+            yield _read_csv_row(number, header, cells)
 
 
 def _read_csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
-    if len(cells) > len(header):
+    if any(cells[len(header) :]):
         found = f"Expected {len(header)} cells, found {len(cells)}"
         return {"row": number, "content": to_json(cells), "problem": f"{found}. Put cells with commas in quotes."}
     row: dict[str, Any] = dict(zip(header, cells, strict=False))
@@ -164,6 +175,8 @@ def _read_csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
         for name in ("labels", "negatives", "all_labels", "true_labels"):
             if name in row:
                 row[name] = _split_cell(row[name])
+        if row.get("labels", True) is None:
+            row["labels"] = []
     except ValueError as error:
         return {"row": number, "content": to_json(row), "problem": str(error)}
     return {"row": number, "content": to_json(row), "problem": None}
@@ -189,7 +202,8 @@ def _read_dataset(dataset: Dataset) -> Iterator[RawRow]:
 
 def _load_parquet(path: Path) -> Dataset:
     try:
-        return Dataset(pyarrow.parquet.read_table(path))
+        known = [name for name in pyarrow.parquet.read_schema(path).names if name in COLUMNS]
+        return Dataset(pyarrow.parquet.read_table(path, columns=known))
     except (pyarrow.ArrowException, ValueError, OSError) as error:
         raise ValueError(
             f"Expected Parquet in {str(path)!r}, found something else ({error}). Write the file anew."

@@ -57,6 +57,8 @@ def hold_out_labels(source: Source, labels: Collection[str]) -> tuple[Source, So
     Returns:
         The training part, without a held-out label in any field; the zero-shot part; and the number of rows in neither.
     """
+    if isinstance(labels, str):
+        raise TypeError(f"Expected a list of labels, found the string {labels!r}. Write [{labels!r}].")
     held_out = {normalize_text(label) for label in labels}
     names = source.candidate_labels
     rows = [[normalize_text(label) for label in own] for own in source.rows["labels"]]
@@ -92,6 +94,8 @@ def choose_zero_shot_labels(rows: Dataset, share: float, seed: int) -> list[str]
 
 def drop_texts(source: Source, texts: Collection[str]) -> tuple[Source, int]:
     """Leave out rows whose text also stands in `texts`; returns the rest and how many went."""
+    if isinstance(texts, str):
+        raise TypeError(f"Expected a list of texts, found the string {texts!r}. Write [{texts!r}].")
     unwanted = {normalize_text(text) for text in texts}
     kept = [row for row, text in enumerate(source.rows["text"]) if normalize_text(text) not in unwanted]
     return replace(source, rows=source.rows.select(kept)), len(source.rows) - len(kept)

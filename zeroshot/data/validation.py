@@ -126,7 +126,9 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
             f'Expected an object with "text" and "labels", found {type(content).__name__}. Write {{"text": ...}}.'
         )
     text = _check_text(content)
-    if content.get("true_labels") is not None:
+    if content.get("true_labels") and content.get("labels"):
+        raise ValueError("Expected 'labels' or 'true_labels', found both. Keep the one that holds.")
+    if content.get("true_labels") is not None and not content.get("labels"):
         labels = _check_label_list(content["true_labels"], "true_labels")
         candidates = _check_label_list([] if content.get("all_labels") is None else content["all_labels"], "all_labels")
         negatives = [label for label in candidates if label not in labels]
@@ -151,7 +153,7 @@ def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None)
     except ValueError as error:
         raise ValueError(f"Expected JSON, found {error}. The line may be half written; write it anew.") from error
     row = validate_row(parsed, keep_unlabelled=keep_unlabelled)
-    unknown = [label for label in row["labels"] if known is not None and label not in known]
+    unknown = [label for label in row["labels"] + row["negatives"] if known is not None and label not in known]
     if unknown:
         raise ValueError(
             f"Expected one of the {len(known or ())} names in labels.json, found {_show(unknown[0])}. "
