@@ -7,6 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, set_seed
 
 from zeroshot.models import ARCHITECTURES
+from zeroshot.models.modeling_zeroshot import count_positions
 
 from .conftest import LABELS, TEXTS, build_tokenizer
 
@@ -56,3 +57,16 @@ def test_dropout_setting_reaches_every_dropout(encoder_dir: str) -> None:
     model = ARCHITECTURES["biencoder"].from_encoder(encoder_dir, dropout=0.25)
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates == {0.25}
+
+
+def test_more_tokens_than_the_encoder_has_positions_are_refused(encoder_dir: str) -> None:
+    with pytest.raises(ValueError, match="Expected max_tokens of at most 64, the limit of .*, found 65. Lower it."):
+        ARCHITECTURES["biencoder"].from_encoder(encoder_dir, max_tokens=65)
+
+
+def test_an_encoder_without_any_limit_gets_512_tokens() -> None:
+    tokenizer = build_tokenizer()
+    tokenizer.model_max_length = int(1e30)
+    config = AutoConfig.for_model("bert", vocab_size=len(tokenizer), **SMALL)
+    config.max_position_embeddings = None
+    assert count_positions(config, tokenizer) == 512

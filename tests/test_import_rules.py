@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "zeroshot"
-SHIP_SET_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "tqdm"}
+SHIP_SET_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "safetensors", "tqdm"}
 MAY_IMPORT = {
     "models": set(),
     "data": {"models"},

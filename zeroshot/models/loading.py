@@ -5,12 +5,13 @@ Not shipped with checkpoints; it obeys the ship set's import rule all the same.
 
 import hashlib
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, HFValidationError, HTTPError, RepositoryNotFoundError
-from transformers import AutoConfig
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 from . import ARCHITECTURES
@@ -111,14 +112,41 @@ def load_model(name: str, **kwargs) -> ZeroShotPreTrainedModel:
     Raises:
         FileNotFoundError: If there is no such model.
         ConnectionError: If the Hub cannot be reached and the model is not in the local cache.
-        ValueError: If it is a checkpoint of another library.
+        ValueError: If it is a checkpoint of another library, or a file of it is damaged or missing.
     """
     config_file = find_config(name)
-    model_type = AutoConfig.from_pretrained(config_file.parent).model_type
+    model_type = _read_json(config_file).get("model_type")
     for model_class in ARCHITECTURES.values():
         if model_class.config_class.model_type == model_type:
-            return model_class.from_pretrained(name, **kwargs).eval()
+            return _load_checkpoint(model_class, name, **kwargs)
     raise ValueError(
         f"Expected a zero-shot checkpoint ({', '.join(ARCHITECTURES)}), found a model of type {model_type!r} in {name!r}. "
         f"To train one on it: python train.py configs/quickstart.yaml --encoder {name}"
     )
+
+
+def _read_json(file: Path) -> dict:
+    """Read a file of a checkpoint. `AutoConfig` would ask at the terminal whether to run the code beside the weights."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Expected JSON in {str(file)!r}, found {error}. Copy the checkpoint anew; it is incomplete."
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"Expected an object in {str(file)!r}, found {type(content).__name__}. Copy the checkpoint anew.")
+    return content
+
+
+def _load_checkpoint(model_class: type[ZeroShotPreTrainedModel], name: str, **kwargs) -> ZeroShotPreTrainedModel:
+    if Path(name).is_dir() and (Path(name) / "tokenizer.json").is_file():
+        _read_json(Path(name) / "tokenizer.json")
+    try:
+        model = model_class.from_pretrained(name, **kwargs)
+    except SafetensorError as error:
+        raise ValueError(
+            f"Expected weights in model.safetensors of {name!r}, found a damaged file ({error}). Copy the checkpoint anew."
+        ) from error
+    if model.tokenizer is None:
+        raise ValueError(f"Expected a tokenizer.json in {name!r}, found none. Save the tokenizer there, or copy it anew.")
+    return model.eval()

@@ -9,18 +9,22 @@ import inspect
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
 from transformers import initialization as init
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput, logging
 
 from .configuration_zeroshot import ZeroShotConfig, check_class_template
 from .inputs_zeroshot import check_candidate_labels, check_labels_per_text, check_texts, pad, tokenize
 
 logger = logging.get_logger(__name__)
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 @dataclass
@@ -55,11 +59,12 @@ def build_encoder(text_config) -> PreTrainedModel:
 
 
 def count_positions(text_config, tokenizer) -> int:
-    """The most tokens that both the tokenizer and the encoder's position table allow."""
+    """The most tokens that the tokenizer and the encoder's position table allow; 512 where neither sets a limit."""
     positions = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
     if text_config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"):
         positions -= text_config.pad_token_id + 1  # their position numbers begin after the padding index
-    return min(positions, tokenizer.model_max_length)
+    limit = min(positions, tokenizer.model_max_length)
+    return limit if limit < VERY_LARGE_INTEGER else 512
 
 
 class ZeroShotPreTrainedModel(PreTrainedModel):
@@ -174,6 +179,9 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
 
         Returns:
             The model in evaluation mode, with `tokenizer` set.
+
+        Raises:
+            ValueError: If `max_tokens` is more than the encoder can take.
         """
         kwargs = dict(encoder_kwargs or {})
         text_config = AutoConfig.from_pretrained(name, **kwargs)
@@ -182,7 +190,11 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
                 if "dropout" in field and isinstance(value, float):
                     setattr(text_config, field, dropout)
         tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
-        config_kwargs.setdefault("max_tokens", count_positions(text_config, tokenizer))
+        limit = count_positions(text_config, tokenizer)
+        if config_kwargs.setdefault("max_tokens", limit) > limit:
+            raise ValueError(
+                f"Expected max_tokens of at most {limit}, the limit of {name!r}, found {config_kwargs['max_tokens']}. Lower it."
+            )
         config = cls.config_class(copy.deepcopy(text_config), **config_kwargs)
         config.text_config._name_or_path = ""  # config.json must not tell a local path
         model = cls(config)
@@ -198,6 +210,10 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
         """Load a checkpoint with its tokenizer; arguments as in `PreTrainedModel.from_pretrained`."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        if Path(pretrained_model_name_or_path).is_dir() and not any(
+            (Path(pretrained_model_name_or_path) / file).is_file() for file in TOKENIZER_FILES
+        ):
+            return loaded  # transformers would make up a tokenizer in which every word is unknown
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         try:
             model.tokenizer = AutoTokenizer.from_pretrained(
@@ -305,8 +321,10 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
 
         Raises:
             TypeError: If a text or label is not a string.
-            ValueError: If a text is empty, or labels are missing, empty or repeated.
+            ValueError: If a text is empty, labels are missing, empty or repeated, or `batch_size` is below 1.
         """
+        if batch_size < 1:
+            raise ValueError(f"Expected a batch_size of at least 1, found {batch_size}. Raise it.")
         labels = check_candidate_labels(candidate_labels)
         texts = check_texts(texts)
         if not texts:
