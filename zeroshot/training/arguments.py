@@ -1,7 +1,9 @@
 """What a recipe can say. A recipe is a YAML file whose keys are the fields below; the command line overrides it."""
 
+import json
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 from transformers import TrainingArguments
@@ -10,6 +12,38 @@ from transformers.utils import logging
 from ..models.loading import DEFAULT_ENCODER
 
 logger = logging.get_logger(__name__)
+
+
+# The collator needs columns that forward does not know, and the Trainer finds the targets by this name.
+FIXED: dict[str, Any] = {"remove_unused_columns": False, "label_names": ["labels"]}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a number must lie, for `Annotated[float, Range(0, 1)]`: from `lowest` to below `below`."""
+
+    lowest: float
+    below: float = math.inf
+
+    def __str__(self) -> str:
+        return f"from {self.lowest} " + ("upwards" if self.below == math.inf else f"to below {self.below}")
+
+
+SHARE = Range(0, 1)
+COUNT = Range(1)
+
+
+def check_ranges(arguments: Any) -> None:
+    """Compare every field of a dataclass with the [`Range`] in its annotation; None lies everywhere, nan nowhere.
+
+    Raises:
+        ValueError: If a value is out of its range.
+    """
+    for name, hint in get_type_hints(type(arguments), include_extras=True).items():
+        for allowed in getattr(hint, "__metadata__", ()):
+            value = getattr(arguments, name)
+            if isinstance(allowed, Range) and value is not None and not allowed.lowest <= value < allowed.below:
+                raise ValueError(f"Expected {name} {allowed}, found {value}. Choose a value in this range.")
 
 
 def _text(help_text: str, default):
@@ -27,27 +61,55 @@ class ModelArguments:
     encoder: str = _text("Folder or Hub id of the pretrained encoder.", DEFAULT_ENCODER)
     architecture_options: dict | str | None = _text("Further fields of the architecture's configuration, as JSON.", None)
     class_templates: list[str] = _text("Wordings of a label, each with one {}.", ["{}"])
-    dropout: float | None = _text("Replaces every dropout rate of the encoder.", None)
-    max_tokens: int | None = _text("Most tokens of a text or label; the encoder's limit when left out.", None)
+    dropout: Annotated[float | None, SHARE] = _text("Replaces every dropout rate of the encoder.", None)
+    max_tokens: Annotated[int | None, COUNT] = _text(
+        "Most tokens of a text or label; the encoder's limit when left out.", None
+    )
     attn_implementation: str = _text(
         "auto, eager, sdpa or flash_attention_2. auto: eager on a CPU, else the model's own.", "auto"
     )
 
+    def __post_init__(self):
+        check_ranges(self)
+        if not isinstance(self.architecture_options, str):
+            return
+        try:
+            options = json.loads(self.architecture_options)
+        except json.JSONDecodeError:
+            options = None
+        if not isinstance(options, dict):
+            raise ValueError(
+                f"Expected a JSON object for architecture_options, found {self.architecture_options!r}. "
+                """Write it like '{"name": 1}'."""
+            )
+        self.architecture_options = options
+
 
 @dataclass
 class DataArguments:
-    """What it is trained and measured on. Several files are separated by commas; `packaged:` names data in the package."""
+    """What it is trained and measured on. Several files are separated by commas, or a list in YAML; `packaged:` names data
+    in the package.
+    """
 
     train_files: str = _text("Rows to train on: .jsonl, .json, .csv, .parquet, Hub ids.", "packaged:topics/train.jsonl")
     validation_files: str | None = _text("Rows that choose the best checkpoint.", None)
     zero_shot_files: str | None = _text("Rows measured before and after; their labels are kept out of training.", None)
-    zero_shot_label_share: float = _text("Share of the training labels to hold out where there are no zero_shot_files.", 0.0)
-    validation_share: float = _text("Share of the texts to hold out where there are no validation_files.", 0.0)
+    zero_shot_label_share: Annotated[float, SHARE] = _text(
+        "Share of the training labels to hold out where there are no zero_shot_files.", 0.0
+    )
+    validation_share: Annotated[float, SHARE] = _text(
+        "Share of the texts to hold out where there are no validation_files.", 0.0
+    )
     label_expansion: Literal["pairs", "rows"] = _text("One example per (text, label) pair, or per text.", "rows")
-    num_negatives: int = _text("Random negatives per example, drawn anew each epoch from a closed label set.", 0)
-    max_train_rows: int | None = _text("Most rows of a training file (a seeded draw).", None)
+    num_negatives: Annotated[int, Range(0)] = _text(
+        "Random negatives per example, drawn anew each epoch from a closed label set.", 0
+    )
+    max_train_rows: Annotated[int | None, COUNT] = _text("Most rows of a training file (a seeded draw).", None)
     example_texts: list[str] = _text("Texts to classify when training has ended.", [])
     example_labels: list[str] = _text("Candidate labels for them.", [])
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 def supports_bfloat16() -> bool:
@@ -67,35 +129,48 @@ class ZeroShotTrainingArguments(TrainingArguments):
         "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.",
         None,
     )
-    head_learning_rate: float | None = _text("Learning rate of all that is not the encoder (scale, bias).", None)
+    head_learning_rate: Annotated[float | None, Range(0)] = _text(
+        "Learning rate of all that is not the encoder (scale, bias).", None
+    )
     precision: Literal["auto", "bf16", "fp32"] = _text("auto: bf16 where the hardware has it.", "auto")
-    batch_by_source: bool = _text("Whether a batch holds rows of one training file only.", True)
+    batch_by_source: bool = _text(
+        "Whether a batch holds rows of one training file; those smaller than a batch are pooled.", True
+    )
     resume: Literal["auto", "never"] = _text("auto: an interrupted run with the same settings goes on.", "auto")
-    early_stopping_patience: int | None = _text("Evaluations without a better metric_for_best_model until it stops.", None)
-    initial_weight_share: float = _text("Share of the encoder's initial weights in the final ones, 0 to 1 (WiSE-FT).", 0.0)
-    per_device_train_batch_size: int = _text("Texts per process and step.", 64)
-    per_device_eval_batch_size: int = _text("Texts per pass when measuring.", 64)
-    learning_rate: float = _text("Peak learning rate of the encoder.", 2e-5)
+    early_stopping_patience: Annotated[int | None, COUNT] = _text(
+        "Evaluations without a better metric_for_best_model until it stops.", None
+    )
+    initial_weight_share: Annotated[float, SHARE] = _text(
+        "Share of the encoder's initial weights in the final ones, 0 to 1 (WiSE-FT).", 0.0
+    )
+    per_device_train_batch_size: Annotated[int, COUNT] = _text("Texts per process and step.", 64)
+    per_device_eval_batch_size: Annotated[int, COUNT] = _text("Texts per pass when measuring.", 64)
+    learning_rate: Annotated[float, Range(0)] = _text("Peak learning rate of the encoder.", 2e-5)
     warmup_steps: float = _text("Steps, or a share of all steps, until the peak is reached.", 0.1)
     lr_scheduler_type: str = _text("Schedule after the warm-up.", "cosine")
     weight_decay: float = _text("Weight decay.", 0.01)
     logging_steps: float = _text("Steps between two lines of the log.", 25)
     save_total_limit: int | None = _text("Most checkpoints kept, the best among them.", 2)
-    remove_unused_columns: bool = _text("Fixed: the collator needs columns that forward does not know.", False)
-    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Fixed."})
+    remove_unused_columns: bool = _text("Fixed.", FIXED["remove_unused_columns"])
+    label_names: list[str] | None = _text("Fixed.", FIXED["label_names"])
 
     def __post_init__(self):
-        if not 0 <= self.initial_weight_share < 1:
-            raise ValueError(
-                f"Expected initial_weight_share from 0 to below 1, found {self.initial_weight_share}. Lower it."
-            )
+        check_ranges(self)
+        for name, value in FIXED.items():
+            if getattr(self, name) != value:
+                raise ValueError(f"Expected {name} to stay {value}, found {getattr(self, name)}. Leave it out.")
         if self.early_stopping_patience is not None and not self.load_best_model_at_end:
             raise ValueError(
                 "Expected load_best_model_at_end with early_stopping_patience, found it off. "
                 "Set load_best_model_at_end: true, eval_strategy and metric_for_best_model."
             )
-        if not torch.cuda.is_available():
+        if not torch.accelerator.is_available():
             self.use_cpu = True  # without it TrainingArguments refuses bf16
         if self.precision == "bf16" or (self.precision == "auto" and not self.fp16 and supports_bfloat16()):
             self.bf16 = True
+        if self.precision == "fp32" and (self.bf16 or self.fp16):
+            raise ValueError(
+                f"Expected precision to agree with bf16 and fp16, found 'fp32' with {'bf16' if self.bf16 else 'fp16'} on. "
+                "Leave one of the two out."
+            )
         super().__post_init__()
