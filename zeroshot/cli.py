@@ -52,10 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    listing = verbs.add_parser("architectures", help="print the registered architectures, one a line")
+    listing = verbs.add_parser("architectures", help="print the registered architectures, one a line", allow_abbrev=False)
     listing.set_defaults(run=_architectures)
 
-    measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets")
+    measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets", allow_abbrev=False)
     measure.add_argument("model", help="folder or Hub id of a checkpoint")
     measure.add_argument("--suite", required=True, help="folder of sets, each with labels.json and test.jsonl")
     measure.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows of a set (default %(default)s)")
@@ -67,10 +67,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     measure.set_defaults(run=_evaluate)
 
-    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input")
+    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
     predict.add_argument("model", help="folder or Hub id of a checkpoint")
     predict.add_argument("--labels", required=True, help='candidate labels, "a,b,c"')
-    predict.add_argument("--input", help=".jsonl or .csv with a field text, or one text a line (default: standard input)")
+    predict.add_argument(
+        "--input", help="rows with a field text, or .txt with one text a line (default: standard input, one text a line)"
+    )
     predict.add_argument("--output", help="JSON Lines file (default: standard output)")
     predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")

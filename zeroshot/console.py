@@ -1,5 +1,6 @@
 """What every command does around its work: log lines on standard error, errors without a traceback."""
 
+import io
 import logging
 import os
 import sys
@@ -11,14 +12,21 @@ from transformers.utils import logging as transformers_logging
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
     """Run a command; an error that tells its reader what to mend ends it with status 1 and that text alone.
 
-    `ZEROSHOT_TRACEBACK=1` shows where an error arose.
+    Standard output is UTF-8 whatever the terminal is. `ZEROSHOT_TRACEBACK=1` shows where an error arose.
     """
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     transformers_logging.disable_default_handler()
     transformers_logging.enable_propagation()
     logging.getLogger("zeroshot").setLevel(logging.INFO)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has what it wanted, as in `zeroshot predict ... | head -1`; Python would complain when it flushes.
+        sys.stdout = None
+        sys.exit(1)
     except (ValueError, TypeError, OSError) as error:
         if os.environ.get("ZEROSHOT_TRACEBACK"):
             raise

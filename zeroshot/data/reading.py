@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,7 +18,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, List, load_dataset
 from datasets.exceptions import DatasetsError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-COLUMNS = ("text", "labels", "label", "negatives", "all_labels", "true_labels")
+LIST_COLUMNS = ("labels", "negatives", "all_labels", "true_labels")
+COLUMNS = ("text", "label", *LIST_COLUMNS)
 PACKAGED = Path(__file__).parent / "starter"
 
 
@@ -39,7 +40,7 @@ def resolve_path(source: str) -> Path | None:
     path = PACKAGED / source.removeprefix("packaged:") if source.startswith("packaged:") else Path(source).expanduser()
     if path.is_file():
         return path
-    if path.is_dir() or path.suffix in SUFFIXES or source.startswith(("packaged:", ".", "/", "~")):
+    if path.is_dir() or path.suffix.lower() in SUFFIXES or source.startswith(("packaged:", ".", "/", "~")):
         folder = path if path.is_dir() else path.parent
         near = sorted(str(p) for p in folder.glob("*") if p.suffix in SUFFIXES and p.name != "labels.json")[:5]
         raise FileNotFoundError(
@@ -59,18 +60,24 @@ def to_json(row: Any) -> str:
     return text if text.encode("utf-8", "replace").decode() == text else json.dumps(row, default=name_type)
 
 
+def iterate_lines(file: Iterable[bytes]) -> Iterator[RawRow]:
+    """Yield each line of a file, without its end and without the byte order mark of the file."""
+    for number, line in enumerate(file, start=1):
+        data = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").rstrip(b"\r\n")
+        try:
+            yield {"row": number, "content": data.decode("utf-8"), "problem": None}
+        except UnicodeDecodeError as error:
+            found = f"found the byte 0x{data[error.start]:02x} at {error.start}"
+            problem = f"Expected UTF-8, {found}. Save the file as UTF-8."
+            yield {"row": number, "content": data.decode("utf-8", "backslashreplace"), "problem": problem}
+
+
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            data = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            try:
-                yield {"row": number, "content": data.decode("utf-8").strip(), "problem": None}
-            except UnicodeDecodeError as error:
-                found = f"found the byte 0x{data[error.start]:02x} at {error.start}"
-                problem = f"Expected UTF-8, {found}. Save the file as UTF-8."
-                yield {"row": number, "content": data.decode("utf-8", "backslashreplace").strip(), "problem": problem}
+        for row in iterate_lines(file):
+            content = row["content"].strip(" \t\r\n")
+            if content:
+                yield {**row, "content": content}
 
 
 def read_text(path: Path) -> str:
@@ -136,7 +143,7 @@ def _split_cell(cell: str | None) -> Any:
     return [name.strip() for name in cell.split("|")]
 
 
-def _read_csv(path: Path) -> Iterator[RawRow]:
+def _read_csv(path: Path, list_columns: Iterable[str]) -> Iterator[RawRow]:
     csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long text
     lines = list(io.StringIO(read_text(path), newline=""))
     reader = csv.reader(lines, strict=True)
@@ -148,6 +155,10 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise ValueError(f"Expected distinct columns in {str(path)!r}, found {repeated[0]!r} twice. Rename or remove one.")
+    if "text" not in header:
+        raise ValueError(
+            f"Expected a column 'text' in {str(path)!r}, found {', '.join(header) or 'none'}. Name the column 'text'."
+        )
     while True:
         number = reader.line_num + 1
         try:
@@ -163,16 +174,16 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
             }
             continue
         if cells:
-            yield _read_csv_row(number, header, cells)
+            yield _read_csv_row(number, header, cells, list_columns)
 
 
-def _read_csv_row(number: int, header: list[str], cells: list[str]) -> RawRow:
+def _read_csv_row(number: int, header: list[str], cells: list[str], list_columns: Iterable[str]) -> RawRow:
     if any(cells[len(header) :]):
         found = f"Expected {len(header)} cells, found {len(cells)}"
         return {"row": number, "content": to_json(cells), "problem": f"{found}. Put cells with commas in quotes."}
     row: dict[str, Any] = dict(zip(header, cells, strict=False))
     try:
-        for name in ("labels", "negatives", "all_labels", "true_labels"):
+        for name in list_columns:
             if name in row:
                 row[name] = _split_cell(row[name])
         if row.get("labels", True) is None:
@@ -228,6 +239,30 @@ def _load_hub_dataset(source: str) -> Dataset:
     return loaded
 
 
+def iterate_raw_rows(path: Path, *, list_columns: Iterable[str] = LIST_COLUMNS) -> Iterator[RawRow]:
+    """Yield the rows of a file one by one, without judging them; JSON Lines in bounded memory.
+
+    Args:
+        path: A `.jsonl`, `.json`, `.csv` or `.parquet` file.
+        list_columns: The columns of a CSV file that hold lists of names.
+
+    Raises:
+        ValueError: If the file as a whole cannot be read.
+    """
+    readers: dict[str, Callable[[], Iterator[RawRow]]] = {
+        ".jsonl": lambda: _read_jsonl(path),
+        ".json": lambda: _read_json(path),
+        ".csv": lambda: _read_csv(path, list_columns),
+        ".parquet": lambda: _read_dataset(_load_parquet(path)),
+    }
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"Expected one of the file types {', '.join(SUFFIXES)}, found {str(path)!r}. Convert it, or rename it if the "
+            "content is of one of these types."
+        )
+    return readers[path.suffix.lower()]()
+
+
 def read_raw_rows(source: str) -> Dataset:
     """Read a source without judging its rows.
 
@@ -243,21 +278,7 @@ def read_raw_rows(source: str) -> Dataset:
         ValueError: If the source as a whole cannot be read.
     """
     path = resolve_path(source)
-    if path is None:
-        rows = _read_dataset(_load_hub_dataset(source))
-    elif path.suffix == ".parquet":
-        rows = _read_dataset(_load_parquet(path))
-    elif path.suffix == ".jsonl":
-        rows = _read_jsonl(path)
-    elif path.suffix == ".json":
-        rows = _read_json(path)
-    elif path.suffix == ".csv":
-        rows = _read_csv(path)
-    else:
-        raise ValueError(
-            f"Expected one of the file types {', '.join(SUFFIXES)}, found {str(path)!r}. Convert it, or rename it if the "
-            "content is of one of these types."
-        )
+    rows = _read_dataset(_load_hub_dataset(source)) if path is None else iterate_raw_rows(path)
     columns: dict[str, list] = {"row": [], "content": [], "problem": []}
     for row in rows:
         for name, value in row.items():

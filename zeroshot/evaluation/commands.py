@@ -5,11 +5,33 @@ from pathlib import Path
 
 import torch
 
+from ..data import EvaluationSet
+from ..models import ZeroShotPreTrainedModel
+from ..models.inputs_zeroshot import check_batch_size
 from ..models.loading import DEFAULT_ENCODER, build_untrained, load_model
-from .suites import SuiteResult, evaluate_model, format_table, load_suite, write_report
+from .suites import SuiteResult, evaluate_model, format_table, load_suite, prepare_report, write_report
 
 BARE = "untrained encoder, bare label"
 WORDED = "untrained encoder, the model's templates"
+
+
+def _word_command(model_name: str, **options: object) -> str:
+    words = [str(word) for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+    return shlex.join(["zeroshot", "evaluate", model_name, *words])
+
+
+def _measure_untrained(
+    model: ZeroShotPreTrainedModel, encoder: str, sets: dict[str, EvaluationSet], batch_size: int
+) -> dict[str, SuiteResult]:
+    """Measure an encoder as it is, with bare labels and, where the model has others, with the model's templates."""
+    untrained = build_untrained(type(model), encoder, max_tokens=model.config.max_tokens)
+    wordings = {BARE: ["{}"]}
+    if model.config.class_templates != ["{}"]:
+        wordings[WORDED] = model.config.class_templates
+    return {
+        name: evaluate_model(untrained, sets, class_templates=templates, batch_size=batch_size, show_progress_bar=True)
+        for name, templates in wordings.items()
+    }
 
 
 def evaluate_command(
@@ -33,24 +55,21 @@ def evaluate_command(
         batch_size: Texts per pass.
         precision: `fp32`, or `bf16` for autocast matrix products.
     """
+    check_batch_size(batch_size)
+    if output is not None:
+        prepare_report(output)
     sets = load_suite(suite, rows)
     model = load_model(model_name)
-    results: dict[str, SuiteResult] = {}
+    baselines: dict[str, SuiteResult] = {}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         if baseline != "none":
-            untrained = build_untrained(type(model), baseline or DEFAULT_ENCODER, max_tokens=model.config.max_tokens)
-            for name, templates in ((BARE, ["{}"]), (WORDED, model.config.class_templates)):
-                if name == BARE or templates != ["{}"]:
-                    results[name] = evaluate_model(
-                        untrained, sets, class_templates=templates, batch_size=batch_size, show_progress_bar=True
-                    )
-        name = Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
-        results[name] = evaluate_model(model, sets, batch_size=batch_size, show_progress_bar=True)
-    table = format_table(results)
+            baselines = _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, batch_size)
+        result = evaluate_model(model, sets, batch_size=batch_size, show_progress_bar=True)
+    name = Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
+    table = format_table({**baselines, name: result})
     if output is not None:
-        command = shlex.join(
-            ["zeroshot", "evaluate", model_name, "--suite", str(suite), "--rows", str(rows), "--precision", precision]
+        command = _word_command(
+            model_name, suite=suite, rows=rows, baseline=baseline, batch_size=batch_size, precision=precision
         )
-        baselines = {key: value for key, value in results.items() if key != name}
-        write_report(output, results[name], baselines=baselines, command=command, table=table)
+        write_report(output, result, baselines=baselines, command=command, table=table)
     return table

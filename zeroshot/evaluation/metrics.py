@@ -16,8 +16,27 @@ Grid = np.ndarray
 
 
 def _rank(scores: Grid, targets: Grid) -> Grid:
-    """Labels of each text by falling score, (B, N); those that are no candidates come last."""
-    return np.argsort(-np.where(targets == -100, -np.inf, scores), axis=1, kind="stable")
+    """Labels of each text by falling score, (B, N); those that are no candidates come last.
+
+    Raises:
+        ValueError: If there is no text, a text has no label that holds, or the score of a candidate is not a number.
+    """
+    if not scores.size:
+        raise ValueError("Expected scores of at least one text, found none. Give one row of scores per text.")
+    unlabelled = np.flatnonzero(~(targets == 1).any(axis=1))
+    if unlabelled.size:
+        raise ValueError(
+            f"Expected a label that holds for every text, found none in {unlabelled.size} of {len(targets)} rows (the "
+            f"first is row {unlabelled[0]}). Leave texts without a label out."
+        )
+    masked = np.where(targets == -100, -np.inf, scores)
+    broken = np.flatnonzero(np.isnan(masked).any(axis=1))
+    if broken.size:
+        raise ValueError(
+            f"Expected numbers as scores, found nan in {broken.size} of {len(scores)} rows (the first is row {broken[0]}). "
+            "The model has diverged or overflowed: lower its learning rate, or score in fp32."
+        )
+    return np.argsort(-masked, axis=1, kind="stable")
 
 
 def _hits(scores: Grid, targets: Grid) -> Grid:
@@ -105,7 +124,13 @@ class _GridMetric(evaluate.Metric):
         )
 
     def _compute(self, predictions, references):
-        scores, targets = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        try:
+            scores, targets = np.asarray(predictions, dtype=np.float64), np.asarray(references)
+        except ValueError as error:
+            raise ValueError(
+                "Expected rows over the same candidate labels, found rows of different lengths. "
+                "Give every row all labels, and -100 as the target of one that is no candidate of its text."
+            ) from error
         if scores.shape != targets.shape:
             raise ValueError(
                 f"Expected a target for every score, found scores {scores.shape} and targets {targets.shape}. "

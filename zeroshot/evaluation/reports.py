@@ -1,5 +1,6 @@
 """What a person reads when training has ended."""
 
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 
@@ -48,9 +49,9 @@ def describe_run(
         parts.append(describe_examples(examples, train_labels))
     parts.append(
         f"The model is in {output_dir}. Use it:\n"
-        f'  zeroshot predict {output_dir} --labels "sports,politics" --input texts.txt\n'
-        f"  from transformers import pipeline\n"
-        f'  pipeline("zero-shot-classification", model="{output_dir}", trust_remote_code=True)'
+        f'  zeroshot predict {shlex.quote(str(output_dir))} --labels "sports,politics" --input texts.txt\n'
+        "  from transformers import pipeline\n"
+        f'  pipeline("zero-shot-classification", model={str(output_dir)!r}, trust_remote_code=True)'
         f'("The match ended 3:2.", ["sports", "politics"])'
     )
     return "\n\n".join(parts)

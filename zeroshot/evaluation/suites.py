@@ -16,6 +16,7 @@ from .metrics import METRICS
 logger = logging.get_logger(__name__)
 
 DEFAULT_ROWS = 1500
+SET_FILES = ("labels.json", "test.jsonl")
 
 
 class SetResult(TypedDict):
@@ -48,10 +49,12 @@ def load_suite(folder: Path, rows: int = DEFAULT_ROWS) -> dict[str, EvaluationSe
     """
     if rows < 1:
         raise ValueError(f"Expected at least 1 row per set, found {rows}. Raise --rows.")
-    candidates = [folder] if (folder / "labels.json").is_file() else sorted(folder.glob("*/")) if folder.is_dir() else []
     sets = {}
-    for path in candidates:
-        if not ((path / "labels.json").is_file() and (path / "test.jsonl").is_file()):
+    for path in [folder.resolve()] if (folder / "labels.json").is_file() else sorted(folder.glob("*/")):
+        missing = [name for name in SET_FILES if not (path / name).is_file()]
+        if missing:
+            if len(missing) < len(SET_FILES):
+                logger.warning(f"{path} is left out: a set has {' and '.join(SET_FILES)}, here is no {missing[0]}.")
             continue
         source = load_source(str(path / "test.jsonl"), keep_unlabelled=True)
         labelled = [row for row, labels in enumerate(source.rows["labels"]) if labels]
@@ -101,9 +104,27 @@ def format_table(results: Mapping[str, SuiteResult], metrics: tuple[str, ...] = 
     return "\n".join(lines)
 
 
-def write_report(path: Path, result: SuiteResult, **extra: Any) -> None:
-    """Write a result as JSON, and the table beside it as Markdown, each in one step."""
+def prepare_report(path: Path) -> None:
+    """Make the folder of a report; a long measurement calls this before it begins.
+
+    Raises:
+        ValueError: If `path` is a folder, or is the place of the table.
+    """
+    if path.is_dir() or path.suffix == ".md":
+        raise ValueError(
+            f"Expected a JSON file to write, like report.json, found {str(path)!r}. Name a .json file; the table is "
+            "written beside it as .md."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_report(path: Path, result: SuiteResult, **extra: Any) -> None:
+    """Write a result as JSON, and the table beside it as Markdown, each in one step.
+
+    Raises:
+        ValueError: See [`prepare_report`].
+    """
+    prepare_report(path)
     for file, content in (
         (path, json.dumps({**result, **extra}, indent=2, ensure_ascii=False)),
         (path.with_suffix(".md"), str(extra.get("table", ""))),

@@ -1,10 +1,9 @@
-"""Classify the texts of a file, in input order and bounded memory."""
+"""Classify the texts of a file, in input order; lines and JSON Lines in bounded memory."""
 
-import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -12,50 +11,102 @@ from typing import IO, Any
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from ..data.reading import SUFFIXES, RawRow, iterate_lines, iterate_raw_rows, parse_json
 from ..models import ZeroShotPreTrainedModel
+from ..models.inputs_zeroshot import HALF_CHARACTER, check_batch_size
 
 logger = logging.get_logger(__name__)
 
 WINDOW = 4096  # texts that are sorted by length together
+LINE_SUFFIXES = (".txt", "")
 
 
-def read_texts(file: IO[bytes], suffix: str) -> Iterator[tuple[int, str | None, str]]:
-    """Yield (line, text or None, problem) of a file of texts.
+def _find_problem(text: Any) -> str | None:
+    if not isinstance(text, str):
+        return f"Expected a text, found {type(text).__name__}. Write one into the field or column 'text'."
+    if not text.strip():
+        return "Expected a text with words, found an empty one. Leave the line out."
+    if HALF_CHARACTER.search(text):
+        return "Expected valid Unicode, found half a surrogate pair. Write the line anew."
+    return None
 
-    Args:
-        file: Opened for reading bytes.
-        suffix: `.jsonl` (objects with `text`), `.csv` (a column `text`), anything else: one text a line.
-    """
-    if suffix == ".csv":
-        lines = (line.decode("utf-8-sig") for line in file)
-        reader = csv.DictReader(lines)
-        if "text" not in (reader.fieldnames or ()):
-            raise ValueError(
-                f"Expected a column 'text', found {', '.join(reader.fieldnames or ())}. Name the column 'text'."
-            )
-        for row in reader:
-            yield reader.line_num, *_check(row["text"])
+
+def _take_text(row: RawRow) -> RawRow:
+    try:
+        found = parse_json(row["content"])
+    except ValueError as error:
+        return {**row, "problem": f"Expected JSON, found {error}. Write the line anew."}
+    if not isinstance(found, dict):
+        return {**row, "problem": f'Expected an object, found {type(found).__name__}. Write {{"text": "..."}}.'}
+    problem = _find_problem(found.get("text"))
+    return {**row, "content": found["text"]} if problem is None else {**row, "problem": problem}
+
+
+def _read_texts(source: Path | None) -> Iterator[RawRow]:
+    """Yield rows whose content is a text; where there is a problem, the content is what was found."""
+    if source is not None and source.suffix.lower() not in LINE_SUFFIXES:
+        for row in iterate_raw_rows(source, list_columns=()):
+            yield row if row["problem"] else _take_text(row)
         return
-    for number, line in enumerate(file, start=1):
-        try:
-            content: Any = line.decode("utf-8-sig").rstrip("\r\n")
-            if suffix == ".jsonl":
-                row = json.loads(content)
-                content = row.get("text") if isinstance(row, dict) else None
-        except UnicodeDecodeError as error:
-            yield number, None, f"Expected UTF-8, found the byte 0x{line[error.start]:02x}. Save the file as UTF-8."
-        except json.JSONDecodeError as error:
-            yield number, None, f"Expected JSON, found {error.msg} at column {error.colno}. Write the line anew."
+    with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as file:
+        for row in iterate_lines(file):
+            yield row if row["problem"] else {**row, "problem": _find_problem(row["content"])}
+
+
+def _keep_texts(rows: Iterable[RawRow], listing: IO[str] | None) -> Iterator[str]:
+    """Yield the texts; write rows without one to `listing`, or to the log where there is none, and say how many."""
+    count, first = 0, ""
+    for row in rows:
+        if row["problem"] is None:
+            yield row["content"]
+            continue
+        problem = f"line {row['row']}: {row['problem']}"
+        if listing is None:
+            logger.warning(problem)
         else:
-            yield number, *_check(content)
+            listing.write(json.dumps(row, ensure_ascii=False) + "\n")
+        count, first = count + 1, first or problem
+    if count:
+        logger.warning(f"{count} lines were left out; the first, {first}")
 
 
-def _check(content: Any) -> tuple[str | None, str]:
-    if not isinstance(content, str):
-        return None, f'Expected a text, found {type(content).__name__}. Write {{"text": "..."}}.'
-    if not content.strip():
-        return None, "Expected a text with words, found an empty one. Leave the line out."
-    return content, ""
+def _to_line(result: dict) -> str:
+    labels, scores = zip(*sorted(result["scores"].items(), key=lambda pair: -pair[1]), strict=True)
+    return json.dumps({"sequence": result["text"], "labels": labels, "scores": scores}, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def _replace_file(target: Path | None) -> Iterator[IO[str] | None]:
+    """Open a file that takes the place of `target` if all goes well; if nothing is written to it, `target` is removed."""
+    if target is None:
+        yield None
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(target.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            yield file
+        if temporary.stat().st_size:
+            temporary.replace(target)
+        else:
+            target.unlink(missing_ok=True)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _check_paths(source: Path | None, target: Path | None) -> None:
+    if source is not None and not source.is_file():
+        raise FileNotFoundError(f"Expected a file of texts, found no file {str(source)!r}. Check the path.")
+    if source is not None and source.suffix.lower() not in (*LINE_SUFFIXES, *SUFFIXES):
+        raise ValueError(
+            f"Expected a file of texts (.txt, {', '.join(SUFFIXES)}), found {str(source)!r}. Convert it, or give one text "
+            "a line on standard input."
+        )
+    if target is None or not target.exists():
+        return
+    if not target.is_file() or (source is not None and target.samefile(source)):
+        found = "the file of texts itself" if target.is_file() else "something that is no file"
+        raise ValueError(f"Expected a place for the result, found {found}, {str(target)!r}. Choose another name.")
 
 
 def predict_file(
@@ -69,13 +120,14 @@ def predict_file(
 ) -> int:
     """Write one JSON line `{"sequence", "labels", "scores"}` per text, labels by falling score.
 
-    Lines that hold no text are left out of the result, counted in the log, and listed with their reason in
-    `<target>.rejected.jsonl` (in the log where the result goes to standard output).
+    Lines that hold no text are left out of the result, counted in the log, and listed as `{"row", "content", "problem"}`
+    in `<target>.rejected.jsonl` (in the log where the result goes to standard output).
 
     Args:
         model: The model.
         candidate_labels: Label names.
-        source: The file of texts; standard input when None.
+        source: `.jsonl`, `.json` or `.parquet` with a field `text`, `.csv` with a column `text`, `.txt` or no ending for
+            one text a line; standard input, one text a line, when None.
         target: The file of results, written in one step at the end; standard output when None.
         multi_label: Sigmoid instead of softmax.
         batch_size: Texts per pass of the encoder.
@@ -85,37 +137,19 @@ def predict_file(
 
     Raises:
         FileNotFoundError: If `source` is not there.
-        ValueError: If no line holds a text, or a label is not valid.
+        ValueError: If `source` cannot be read or holds no text, `target` cannot be written, or a label is not valid.
     """
-    if source is not None and not source.is_file():
-        raise FileNotFoundError(f"Expected a file of texts, found no file {str(source)!r}. Check the path.")
-    temporary = None if target is None else target.with_name(target.name + ".tmp")
-    done, rejected = 0, []
-    with (
-        nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as file,
-        nullcontext(sys.stdout) if temporary is None else temporary.open("w", encoding="utf-8") as out,
-        tqdm(desc="Classifying", unit=" texts", disable=not sys.stderr.isatty()) as progress,
-    ):
-        rows = read_texts(file, "" if source is None else source.suffix)
-        while window := list(islice(rows, WINDOW)):
-            rejected += [{"row": line, "problem": problem} for line, text, problem in window if text is None]
-            texts = [text for _, text, _ in window if text is not None]
-            results = model.predict(texts, candidate_labels, multi_label=multi_label, batch_size=batch_size)
-            for result in results:
-                ranked = sorted(result["scores"].items(), key=lambda pair: -pair[1])
-                labels, scores = zip(*ranked, strict=True)
-                line = {"sequence": result["text"], "labels": labels, "scores": scores}
-                out.write(json.dumps(line, ensure_ascii=False) + "\n")
-            done += len(texts)
-            progress.update(len(texts))
-    if rejected:
-        first = rejected[0]
-        logger.warning(f"{len(rejected)} lines were left out; the first, line {first['row']}: {first['problem']}")
-        if target is not None:
-            listing = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rejected)
-            target.with_name(target.name + ".rejected.jsonl").write_text(listing, encoding="utf-8")
-    if temporary is not None and target is not None:
-        temporary.replace(target)
-    if not done:
-        raise ValueError("Expected texts to classify, found none. Give one text a line, or rows with a field 'text'.")
+    check_batch_size(batch_size)
+    _check_paths(source, target)
+    done = 0
+    with _replace_file(target) as file, tqdm(desc="Classifying", unit=" texts", disable=not sys.stderr.isatty()) as progress:
+        with _replace_file(target and target.with_name(target.name + ".rejected.jsonl")) as listing:
+            texts = _keep_texts(_read_texts(source), listing)
+            while window := list(islice(texts, WINDOW)):
+                for result in model.predict(window, candidate_labels, multi_label=multi_label, batch_size=batch_size):
+                    (file or sys.stdout).write(_to_line(result))
+                done += len(window)
+                progress.update(len(window))
+        if not done:
+            raise ValueError("Expected texts to classify, found none. Give one text a line, or rows with a field 'text'.")
     return done

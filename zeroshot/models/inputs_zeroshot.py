@@ -1,6 +1,7 @@
 """From texts and label names to tensors: the one way in, for training, evaluation and serving."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -8,51 +9,58 @@ from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # half a surrogate pair, as of a cut emoji: no tokenizer takes it
 
-def check_texts(texts: Sequence[str]) -> list[str]:
+
+def _check_strings(strings: Iterable[str], kind: str, *, mend_type: str, mend_empty: str) -> list[str]:
+    if not isinstance(strings, Iterable):
+        raise TypeError(f"Expected a list of {kind}s, found {type(strings).__name__}: {strings!r}. Pass a list of strings.")
+    strings = list(strings)
+    for position, string in enumerate(strings):
+        if not isinstance(string, str):
+            raise TypeError(
+                f"Expected every {kind} to be a string, found {type(string).__name__} at position {position}: {string!r}. "
+                f"{mend_type}"
+            )
+        if not string.strip():
+            raise ValueError(f"Expected every {kind} to hold words, found {string!r} at position {position}. {mend_empty}")
+        if half := HALF_CHARACTER.search(string):
+            raise ValueError(
+                f"Expected every {kind} to be valid Unicode, found half a surrogate pair ({half.group()!r}) at position "
+                f"{position}. Write it anew or leave it out."
+            )
+    return strings
+
+
+def check_texts(texts: Iterable[str]) -> list[str]:
     """Return the texts as a list.
 
     Raises:
-        TypeError: If a text is not a string; the message names its position.
-        ValueError: If a text is empty or only whitespace.
+        TypeError: If there is no list, or a text is not a string; the message names its position.
+        ValueError: If a text is empty, only whitespace, or not valid Unicode.
     """
-    texts = list(texts)
-    for position, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"Expected every text to be a string, found {type(text).__name__} at position {position}: {text!r}. "
-                "Convert it to text or leave it out."
-            )
-        if not text.strip():
-            raise ValueError(
-                f"Expected every text to hold words, found {text!r} at position {position}. Leave empty texts out."
-            )
-    return texts
+    if isinstance(texts, str):
+        raise TypeError(f"Expected a list of texts, found one string. Put it in a list: [{texts[:80]!r}].")
+    return _check_strings(
+        texts, "text", mend_type="Convert it to text or leave it out.", mend_empty="Leave empty texts out."
+    )
 
 
-def check_candidate_labels(candidate_labels: str | Sequence[str]) -> list[str]:
+def check_candidate_labels(candidate_labels: str | Iterable[str]) -> list[str]:
     """Return the candidate labels as a list; a string is split at its commas.
 
     Raises:
-        TypeError: If a label is not a string; the message names its position.
-        ValueError: If there is no label, or a label is empty, or stands there twice.
+        TypeError: If there is no list, or a label is not a string; the message names its position.
+        ValueError: If there is no label, or a label is empty, not valid Unicode, or stands there twice.
     """
     if isinstance(candidate_labels, str):
         candidate_labels = [label.strip() for label in candidate_labels.split(",") if label.strip()]
-    labels = list(candidate_labels)
+    mend = "Pass label names like ['sports', 'politics']."
+    labels = _check_strings(candidate_labels, "candidate label", mend_type=mend, mend_empty="Leave it out.")
     if not labels:
-        raise ValueError("Expected at least one candidate label, found none. Pass label names like ['sports', 'politics'].")
+        raise ValueError(f"Expected at least one candidate label, found none. {mend}")
     first_position: dict[str, int] = {}
     for position, label in enumerate(labels):
-        if not isinstance(label, str):
-            raise TypeError(
-                f"Expected every candidate label to be a string, found {type(label).__name__} at position {position}: "
-                f"{label!r}. Pass label names like ['sports', 'politics']."
-            )
-        if not label.strip():
-            raise ValueError(
-                f"Expected every candidate label to hold words, found {label!r} at position {position}. Leave it out."
-            )
         if label in first_position:
             raise ValueError(
                 f"Expected distinct candidate labels, found {label!r} at positions {first_position[label]} and "
@@ -60,6 +68,17 @@ def check_candidate_labels(candidate_labels: str | Sequence[str]) -> list[str]:
             )
         first_position[label] = position
     return labels
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Return the batch size.
+
+    Raises:
+        ValueError: If it is less than 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"Expected a batch size of at least 1, found {batch_size}. Raise batch_size.")
+    return batch_size
 
 
 def check_labels_per_text(

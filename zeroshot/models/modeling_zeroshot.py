@@ -20,7 +20,7 @@ from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput, logging
 
 from .configuration_zeroshot import ZeroShotConfig, check_class_template
-from .inputs_zeroshot import check_candidate_labels, check_labels_per_text, check_texts, pad, tokenize
+from .inputs_zeroshot import check_batch_size, check_candidate_labels, check_labels_per_text, check_texts, pad, tokenize
 
 logger = logging.get_logger(__name__)
 
@@ -193,7 +193,8 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
         limit = count_positions(text_config, tokenizer)
         if config_kwargs.setdefault("max_tokens", limit) > limit:
             raise ValueError(
-                f"Expected max_tokens of at most {limit}, the limit of {name!r}, found {config_kwargs['max_tokens']}. Lower it."
+                f"Expected max_tokens of at most {limit}, the limit of {name!r}, "
+                f"found {config_kwargs['max_tokens']}. Lower it."
             )
         config = cls.config_class(copy.deepcopy(text_config), **config_kwargs)
         config.text_config._name_or_path = ""  # config.json must not tell a local path
@@ -323,8 +324,7 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
             TypeError: If a text or label is not a string.
             ValueError: If a text is empty, labels are missing, empty or repeated, or `batch_size` is below 1.
         """
-        if batch_size < 1:
-            raise ValueError(f"Expected a batch_size of at least 1, found {batch_size}. Raise it.")
+        check_batch_size(batch_size)
         labels = check_candidate_labels(candidate_labels)
         texts = check_texts(texts)
         if not texts:
