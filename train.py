@@ -10,8 +10,9 @@ from zeroshot.console import run_command
 from zeroshot.data import TrainingDataset
 from zeroshot.evaluation import compute_metrics, evaluate_model
 from zeroshot.evaluation.reports import describe_run
+from zeroshot.models.loading import load_model
 from zeroshot.training import ZeroShotTrainer, parse_arguments, prepare_data
-from zeroshot.training.runs import build_model, find_checkpoint, finish_training
+from zeroshot.training.runs import begin_run, build_model, find_run, finish_training
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -19,8 +20,8 @@ def main(arguments: Sequence[str]) -> None:
     model_arguments, data_arguments, training_arguments = parse_arguments(arguments)
     set_seed(training_arguments.seed)
     output_dir = Path(training_arguments.output_dir)
-    checkpoint = find_checkpoint(model_arguments, data_arguments, training_arguments)
-    model = build_model(model_arguments, training_arguments)
+    run = find_run(model_arguments, data_arguments, training_arguments)
+    model = build_model(model_arguments, training_arguments).to(training_arguments.device)
     data = prepare_data(data_arguments, training_arguments.seed, output_dir / "rejected_rows.jsonl")
     initial = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
     before = evaluate_model(model, data.zero_shot) if data.zero_shot else None
@@ -33,11 +34,16 @@ def main(arguments: Sequence[str]) -> None:
             num_negatives=data_arguments.num_negatives,
             seed=training_arguments.seed,
         ),
-        eval_dataset=data.validation or data.zero_shot or None,
+        # Without validation rows the unseen labels may be watched; the trainer refuses to choose a checkpoint by them.
+        eval_dataset=data.validation or (None if training_arguments.load_best_model_at_end else data.zero_shot) or None,
         compute_metrics=compute_metrics,
     )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    finish_training(trainer, initial)
+    if run.finished:
+        model.load_state_dict(load_model(str(output_dir)).state_dict())
+    else:
+        begin_run(run, model_arguments, data_arguments, training_arguments)
+        trainer.train(resume_from_checkpoint=run.checkpoint)
+        finish_training(trainer, initial, data.validation.values())
     if trainer.is_world_process_zero():
         after = evaluate_model(trainer.model, data.zero_shot) if data.zero_shot else None
         examples = trainer.model.predict(data_arguments.example_texts, data_arguments.example_labels)

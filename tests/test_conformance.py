@@ -58,6 +58,14 @@ def test_padding_changes_nothing(model: ZeroShotPreTrainedModel, side: str) -> N
     torch.testing.assert_close(padded, expected, atol=TOLERANCE, rtol=0)
 
 
+def test_a_tokenizer_that_pads_on_the_left_changes_nothing(model: ZeroShotPreTrainedModel) -> None:
+    expected = model.predict_logits(TEXTS, LABELS)
+    ranked = model.as_pipeline()(TEXTS, LABELS, batch_size=5)
+    model.tokenizer.padding_side = "left"
+    torch.testing.assert_close(model.predict_logits(TEXTS, LABELS), expected, atol=TOLERANCE, rtol=0)
+    assert [r["labels"] for r in model.as_pipeline()(TEXTS, LABELS, batch_size=5)] == [r["labels"] for r in ranked]
+
+
 def test_a_text_does_not_depend_on_its_batch(model: ZeroShotPreTrainedModel) -> None:
     together = forward(model, TEXTS, LABELS)
     alone = torch.cat([forward(model, [text], LABELS) for text in TEXTS])
@@ -230,6 +238,15 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradients(model: ZeroSho
         gradients.append({name: p.grad for name, p in one.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-6, rtol=1e-4, msg=name)
+
+
+def test_an_encoder_stored_in_half_precision_is_trained_in_full(architecture: str, encoder_dir: str, tmp_path: Path) -> None:
+    """A bias of -9 in bfloat16 does not move by steps of 1e-3."""
+    encoder = AutoModel.from_pretrained(encoder_dir, dtype=torch.bfloat16)
+    encoder.save_pretrained(tmp_path)
+    ARCHITECTURES[architecture].from_encoder(encoder_dir).tokenizer.save_pretrained(tmp_path)
+    model = ARCHITECTURES[architecture].from_encoder(str(tmp_path))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
 def test_several_templates_average_their_logits(model: ZeroShotPreTrainedModel) -> None:

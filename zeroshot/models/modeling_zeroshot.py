@@ -54,16 +54,21 @@ def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 def build_encoder(text_config) -> PreTrainedModel:
     """Build the encoder without its pooler, whose weights no architecture uses and DDP would miss."""
     encoder_class = MODEL_MAPPING.get(type(text_config), None)
-    takes_pooler = encoder_class is not None and "add_pooling_layer" in inspect.signature(encoder_class).parameters
+    takes_pooler = isinstance(encoder_class, type) and "add_pooling_layer" in inspect.signature(encoder_class).parameters
     return AutoModel.from_config(text_config, **({"add_pooling_layer": False} if takes_pooler else {}))
 
 
 def count_positions(text_config, tokenizer) -> int:
     """The most tokens that the tokenizer and the encoder's position table allow; 512 where neither sets a limit."""
-    positions = getattr(text_config, "max_position_embeddings", None) or tokenizer.model_max_length
-    if text_config.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"):
-        positions -= text_config.pad_token_id + 1  # their position numbers begin after the padding index
-    limit = min(positions, tokenizer.model_max_length)
+    limit = tokenizer.model_max_length
+    if (positions := getattr(text_config, "max_position_embeddings", None)) is not None:
+        limit = min(limit, positions)
+    with torch.device("meta"):
+        encoder = build_encoder(text_config)
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            # RoBERTa and its kin count positions from behind the padding index.
+            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
     return limit if limit < VERY_LARGE_INTEGER else 512
 
 
@@ -173,7 +178,8 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
 
         Args:
             name: A folder or Hub id that `AutoModel` can load.
-            encoder_kwargs: Passed to `AutoConfig`, `AutoModel` and `AutoTokenizer` (`revision`, `token`, ...).
+            encoder_kwargs: Passed to `AutoConfig`, `AutoModel` and `AutoTokenizer` (`revision`, `token`, ...); `dtype` of
+                the weights is float32 unless given.
             dropout: Replaces every dropout rate of the encoder's configuration, between 0 and 1.
             **config_kwargs: Fields of this architecture's configuration.
 
@@ -183,13 +189,14 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: If `max_tokens` is more than the encoder can take.
         """
-        kwargs = dict(encoder_kwargs or {})
-        text_config = AutoConfig.from_pretrained(name, **kwargs)
+        # Training in float32 under autocast: a bias in bfloat16 would not move by steps of 1e-3.
+        kwargs = {"dtype": torch.float32, **(encoder_kwargs or {})}
+        text_config = AutoConfig.from_pretrained(name, **{k: v for k, v in kwargs.items() if k != "dtype"})
         if dropout is not None:
             for field, value in text_config.to_dict().items():
                 if "dropout" in field and isinstance(value, float):
                     setattr(text_config, field, dropout)
-        tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(name, **{k: v for k, v in kwargs.items() if k != "dtype"})
         limit = count_positions(text_config, tokenizer)
         if config_kwargs.setdefault("max_tokens", limit) > limit:
             raise ValueError(
@@ -228,13 +235,13 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """Save weights, configuration, code and, where it is known, the tokenizer."""
-        super().save_pretrained(save_directory, *args, **kwargs)
         if self.tokenizer is not None and kwargs.get("is_main_process", True):
             tokenizer = copy.deepcopy(self.tokenizer)
             if tokenizer.is_fast:  # padding and cutting set by earlier calls would be written to tokenizer.json
                 tokenizer.backend_tokenizer.no_padding()
                 tokenizer.backend_tokenizer.no_truncation()
             tokenizer.save_pretrained(save_directory)
+        super().save_pretrained(save_directory, *args, **kwargs)  # last: with push_to_hub it sends the whole folder
 
     def as_pipeline(self, tokenizer=None, **kwargs):
         """Return this model as a drop-in of `pipeline("zero-shot-classification")`."""

@@ -1,9 +1,11 @@
 """Drop-in of transformers' `pipeline("zero-shot-classification")` for every architecture of this package.
 
-Same arguments, same output, same errors. Two things differ for the better: labels are encoded once per call instead
-of once per text, and tuples, `datasets` columns and empty lists are taken for what they are.
+Same arguments, same output, same errors. What differs: labels are encoded once per call instead of once per text; tuples,
+`datasets` columns and empty lists are taken for what they are; without a template the checkpoint's own are used; and a label
+given twice is an error.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,10 +32,14 @@ class ZeroShotPipeline(Pipeline):
     _load_image_processor = False
     _load_feature_extractor = False
     _load_tokenizer = True
+    tokenizer: Any
 
     def __init__(self, *args, **kwargs):
         self._encoded_labels = {}
         super().__init__(*args, **kwargs)
+        if self.tokenizer.padding_side != "right":  # batches are padded by the stock code, by the tokenizer's habit
+            self.tokenizer = copy.deepcopy(self.tokenizer)
+            self.tokenizer.padding_side = "right"
         if self.model.tokenizer is None:
             self.model.tokenizer = self.tokenizer
 
@@ -69,6 +75,7 @@ class ZeroShotPipeline(Pipeline):
             TypeError: If no candidate labels were given, or something is not a string.
             ValueError: If labels are missing, empty or repeated, a sequence is empty, or a template has no placeholder.
         """
+        self._encoded_labels = {}  # the weights may have changed since the last call
         if len(args) > 1 or (args and "candidate_labels" in kwargs):
             raise ValueError(
                 f"Expected sequences and candidate labels, found the further positional arguments {args!r}. "

@@ -14,8 +14,16 @@ from ..models.loading import DEFAULT_ENCODER
 logger = logging.get_logger(__name__)
 
 
-# The collator needs columns that forward does not know, and the Trainer finds the targets by this name.
-FIXED: dict[str, Any] = {"remove_unused_columns": False, "label_names": ["labels"]}
+FIXED: dict[str, Any] = {
+    "remove_unused_columns": False,  # the collator needs columns that forward does not know
+    "label_names": ["labels"],  # the Trainer finds the targets by this name
+    "push_to_hub": False,  # the stock push leaves out the code files and sends a pickle that can hold a token
+    "hub_token": None,  # it would be written to disk; tokens come from the environment
+    "label_smoothing_factor": 0.0,  # the losses, the order of examples and the batches are ours: these would do nothing
+    "train_sampling_strategy": "random",
+    "dataloader_drop_last": False,
+    "data_seed": None,
+}
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,7 @@ class ZeroShotTrainingArguments(TrainingArguments):
     lr_scheduler_type: str = _text("Schedule after the warm-up.", "cosine")
     weight_decay: float = _text("Weight decay.", 0.01)
     logging_steps: float = _text("Steps between two lines of the log.", 25)
+    restore_callback_states_from_checkpoint: bool = _text("Whether early stopping goes on counting after a resume.", True)
     save_total_limit: int | None = _text("Most checkpoints kept, the best among them.", 2)
     remove_unused_columns: bool = _text("Fixed.", FIXED["remove_unused_columns"])
     label_names: list[str] | None = _text("Fixed.", FIXED["label_names"])

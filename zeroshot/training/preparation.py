@@ -68,11 +68,25 @@ def _limit_rows(source: Source, limit: int | None, seed: int) -> Source:
     return replace(source, rows=source.rows.select(sorted(chosen)))
 
 
+def _check_shares(arguments: DataArguments) -> None:
+    for share, files in (("zero_shot_label_share", "zero_shot_files"), ("validation_share", "validation_files")):
+        if getattr(arguments, share) and getattr(arguments, files):
+            raise ValueError(f"Expected {share} or {files}, found both. Set {files} to '' to hold out a share instead.")
+
+
+def _collect_candidates(sources: list[Source]) -> set[str]:
+    """Every candidate label, distractors too: were only those known from training, being new would give the answer away."""
+    candidates = {name for source in sources for name in source.candidate_labels or ()}
+    for source in sources:
+        candidates.update(name for column in ("labels", "negatives") for names in source.rows[column] for name in names)
+    return candidates
+
+
 def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None = None) -> PreparedData:
     """Read, validate and split.
 
-    Labels of the zero-shot sets are taken out of training, rows with them dropped; texts of any evaluation set are taken
-    out of training too. Both are counted in the log.
+    Candidate labels of the zero-shot sets are taken out of training, whether they hold or not; texts of any evaluation set
+    are taken out of training too. Both are counted in the log.
 
     Args:
         arguments: What the recipe says about data.
@@ -81,8 +95,9 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If a source has no valid row.
+        ValueError: If a source has no valid row, or a share and files are given for the same part.
     """
+    _check_shares(arguments)
     train = [load_source(name) for name in split_names(arguments.train_files)]
     if not train:
         raise ValueError("Expected train_files, found none. Name at least one file of rows.")
@@ -90,8 +105,7 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
     zero_shot = [load_source(name, keep_unlabelled=True) for name in split_names(arguments.zero_shot_files)]
     if rejected_file is not None:
         write_rejected_rows(train + validation + zero_shot, rejected_file)
-    held_out = {name for source in zero_shot for names in source.rows["labels"] for name in names}
-    held_out.update(name for source in zero_shot for name in source.candidate_labels or ())
+    held_out = _collect_candidates(zero_shot)
     if not zero_shot and arguments.zero_shot_label_share:
         for source in train:
             held_out.update(choose_zero_shot_labels(source.rows, arguments.zero_shot_label_share, seed))
@@ -107,8 +121,9 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
             )
         if not validation and arguments.validation_share:
             rest, part = split_by_text(kept.rows, arguments.validation_share, seed)
-            part_source = replace(kept, rows=part, name=f"{source.name}:held_out")
-            prepared.validation[_name_set(part_source, prepared.validation)] = build_evaluation_set(part_source)
+            if len(part):
+                part_source = replace(kept, rows=part)
+                prepared.validation[_name_set(part_source, prepared.validation)] = build_evaluation_set(part_source)
             kept = replace(kept, rows=rest)
         prepared.train.append(_limit_rows(kept, arguments.max_train_rows, seed))
     for source in validation:

@@ -1,18 +1,22 @@
 """The life of a run: what it starts from, whether it goes on from a checkpoint, what it leaves behind."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import logging
 
-from ..models import ZeroShotPreTrainedModel, get_architecture
+from ..data import EvaluationSet
+from ..data.reading import resolve_path
+from ..models import ZeroShotConfig, ZeroShotPreTrainedModel, get_architecture
 from ..models.loading import build_untrained
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
+from .preparation import split_names
 from .trainer import ZeroShotTrainer, average_weights, choose_attention
 
 logger = logging.get_logger(__name__)
@@ -25,7 +29,7 @@ WITHOUT_EFFECT = frozenset(
     trackio_space_id logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica
     log_on_each_node save_total_limit save_steps save_strategy save_only_model save_on_each_node push_to_hub hub_model_id
     hub_strategy hub_token hub_private_repo hub_always_push hub_revision do_train do_eval do_predict
-    dataloader_num_workers dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor
+    dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor
     per_device_eval_batch_size local_rank ddp_timeout skip_memory_metrics include_num_input_tokens_seen
     """.split()  # noqa: SIM905 - one word a line would hide what they have in common
 )
@@ -40,44 +44,92 @@ def collect_settings(*arguments: Any) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str, sort_keys=True))
 
 
-def find_checkpoint(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> str | None:
-    """Decide whether a run in `output_dir` goes on, and note the settings there.
+def fingerprint_files(model: ModelArguments, data: DataArguments) -> dict[str, str]:
+    """SHA-256 of every local file that a run reads: the same settings over other rows are another run."""
+    names = [
+        name for files in (data.train_files, data.validation_files, data.zero_shot_files) for name in split_names(files)
+    ]
+    paths = [path for path in map(resolve_path, names) if path is not None]
+    paths += [path.parent / "labels.json" for path in paths] + [Path(model.encoder) / "model.safetensors"]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in dict.fromkeys(paths) if path.is_file()}
 
-    Returns:
-        The folder of the last checkpoint, or None for a fresh start.
+
+def find_last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is whole; one that was being written when the run died is passed over."""
+    checkpoints = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
+    for step in sorted(checkpoints, reverse=True):
+        names = {path.name for path in checkpoints[step].iterdir()}
+        whole = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"} <= names
+        if whole and any(name.startswith("rng_state") for name in names):
+            return str(checkpoints[step])
+        logger.warning(f"{checkpoints[step]} is not whole and is passed over.")
+    return None
+
+
+@dataclasses.dataclass
+class Run:
+    """What `output_dir` holds of a run with the same settings.
+
+    Args:
+        checkpoint: The checkpoint to go on from, or None for a fresh start.
+        finished: Whether the final model is there already.
+        outdated: Checkpoints of an earlier run to remove before a fresh start.
+    """
+
+    checkpoint: str | None = None
+    finished: bool = False
+    outdated: list[Path] = dataclasses.field(default_factory=list)
+
+
+def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> Run:
+    """Decide whether a run in `output_dir` goes on, is finished, or starts afresh.
 
     Raises:
-        ValueError: If the folder holds checkpoints of a run with other settings.
+        ValueError: If the folder holds checkpoints of a run with other settings or other data.
     """
     folder = Path(training.output_dir)
     if training.resume_from_checkpoint:
-        return training.resume_from_checkpoint
-    settings = collect_settings(model, data, training)
+        return Run(training.resume_from_checkpoint)
     file = folder / SETTINGS_FILE
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    if checkpoint is not None and training.resume == "never":
-        for old in folder.glob("checkpoint-*"):
-            shutil.rmtree(old)
-        logger.warning(f"The checkpoints of an earlier run in {folder} were removed (--resume never).")
-        checkpoint = None
-    if checkpoint is not None:
-        earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        changed = [name for name in settings if settings[name] != earlier.get(name)]
-        if changed:
-            name = changed[0]
-            raise ValueError(
-                f"Expected the settings of the run that {str(folder)!r} holds, found {name} changed from "
-                f"{earlier.get(name)!r} to {settings[name]!r}"
-                + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else "")
-                + ". Choose another --output_dir, or start over with --resume never."
-            )
-        logger.warning(
-            f"Going on from {checkpoint}: the run in {folder} has the same settings (--resume never starts over)."
+    if training.resume == "never" or not file.is_file():
+        return Run(outdated=sorted(folder.glob("checkpoint-*")))
+    earlier = json.loads(file.read_text(encoding="utf-8"))
+    settings = collect_run_settings(model, data, training)
+    changed = [name for name in settings if settings[name] != earlier.get(name)]
+    checkpoint = find_last_checkpoint(folder)
+    if not changed and earlier.get("finished"):
+        logger.warning(f"The run in {folder} is finished, with these settings (--resume never starts over).")
+        return Run(finished=True)
+    if changed and checkpoint is not None:
+        name = changed[0]
+        raise ValueError(
+            f"Expected the settings of the run that {str(folder)!r} holds, found {name} changed from "
+            f"{earlier.get(name)!r} to {settings[name]!r}"
+            + (f" (and {len(changed) - 1} more)" if len(changed) > 1 else "")
+            + ". Choose another --output_dir, or start over with --resume never."
         )
-    if training.process_index == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(settings, indent=1), encoding="utf-8")
-    return checkpoint
+    if checkpoint is not None:
+        logger.warning(f"Going on from {checkpoint}: the run there has the same settings (--resume never starts over).")
+    return Run(checkpoint)
+
+
+def collect_run_settings(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> dict[str, Any]:
+    """All on which the weights depend: settings, contents of files, number of processes."""
+    settings = collect_settings(model, data, training)
+    return {**settings, "files": fingerprint_files(model, data), "processes": training.world_size}
+
+
+def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> None:
+    """Note the settings in `output_dir` and remove outdated checkpoints; called when all else is known to be in order."""
+    if training.process_index:
+        return
+    folder = Path(training.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for checkpoint in run.outdated:
+        logger.warning(f"{checkpoint}, from an earlier run, is removed.")
+        shutil.rmtree(checkpoint)
+    settings = collect_run_settings(model, data, training)
+    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
 def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> ZeroShotPreTrainedModel:
@@ -88,12 +140,15 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     """
     architecture = get_architecture(model.architecture)
     options = dict(model.architecture_options) if isinstance(model.architecture_options, dict) else {}
-    known = architecture.config_class().to_dict()
+    known: dict[str, None] = {}
+    for config_class in (architecture.config_class, ZeroShotConfig):
+        known.update(dict.fromkeys(config_class.__init__.__kwdefaults__ or ()))
+    for name in ("class_templates", "max_tokens"):  # settings of their own
+        known.pop(name)
     for name in options:
         if name not in known:
             raise ValueError(
-                f"Expected an option of {model.architecture!r}, found {name!r}. "
-                f"Its configuration has: {', '.join(key for key in known if not key.startswith('_'))}."
+                f"Expected an option of {model.architecture!r} ({', '.join(known)}), found {name!r}. Choose one."
             )
     if model.max_tokens is not None:
         options["max_tokens"] = model.max_tokens
@@ -104,14 +159,46 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     return built
 
 
-def finish_training(trainer: ZeroShotTrainer, initial: dict[str, torch.Tensor]) -> None:
-    """Average with the initial weights where the recipe says so, and save the final model into `output_dir`.
+def fit_bias(model: ZeroShotPreTrainedModel, sets: Iterable[EvaluationSet]) -> None:
+    """Shift the bias until the mean sigmoid score over judged pairs equals the share of pairs that hold.
+
+    The softmax of InfoNCE does not see the bias, so training leaves it where it began and a score by itself would mean
+    nothing. The order of labels and the softmax scores stay as they are.
+
+    Args:
+        model: A trained model.
+        sets: Rows that were not trained on.
+    """
+    logits, targets = [], []
+    for one in sets:
+        judged = torch.from_numpy(one.targets != -100)
+        logits.append(model.predict_logits(one.texts, one.candidate_labels)[judged].double())
+        targets.append(torch.from_numpy(one.targets)[judged].double())
+    cells, share = torch.cat(logits), torch.cat(targets).mean()
+    low, high = -100.0, 100.0
+    for _ in range(60):  # the mean rises with the shift, so halving the interval finds it
+        middle = (low + high) / 2
+        low, high = (middle, high) if (cells + middle).sigmoid().mean() < share else (low, middle)
+    with torch.no_grad():
+        model.logit_bias.add_(low)
+
+
+def finish_training(trainer: ZeroShotTrainer, initial: dict[str, torch.Tensor], validation: Iterable[EvaluationSet]) -> None:
+    """Make the final model and save it into `output_dir`.
 
     Args:
         trainer: After `train()`; with `load_best_model_at_end` its model is the best one.
-        initial: The encoder's state before training.
+        initial: The encoder's state before training, for the average that the recipe may ask for.
+        validation: Sets on which the bias is fitted after InfoNCE; none leave it as it is.
     """
+    sets = list(validation)
     if trainer.args.initial_weight_share:
         average_weights(trainer.model, initial, trainer.args.initial_weight_share)
+    if trainer.args.loss == "infonce" and sets:
+        fit_bias(trainer.model, sets)
     trainer.save_model()
     trainer.save_state()
+    file = Path(trainer.args.output_dir) / SETTINGS_FILE
+    if trainer.is_world_process_zero():
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({**settings, "finished": True}, indent=1), encoding="utf-8")

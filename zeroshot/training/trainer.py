@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
 from ..models import ZeroShotPreTrainedModel
+from ..models.inputs_zeroshot import tokenize
 from .arguments import ZeroShotTrainingArguments
 from .losses import LOSSES, clear_negatives
 from .sampling import GroupedSampler
@@ -44,6 +45,23 @@ class EpochCallback(TrainerCallback):
             listener.set_epoch(epoch)
 
 
+def _check_best_metric(args: ZeroShotTrainingArguments, sets: EvaluationSet | dict[str, EvaluationSet] | None) -> None:
+    """A misspelt metric would be noticed at the first evaluation only, maybe hours later."""
+    if not args.load_best_model_at_end:
+        return
+    if not sets:
+        raise ValueError(
+            "Expected validation rows with load_best_model_at_end, found none. Set validation_files or validation_share."
+        )
+    names = ["mean", *sets] if isinstance(sets, dict) else []
+    metric = (args.metric_for_best_model or "loss").removeprefix("eval_")
+    if names and not metric.startswith(tuple(f"{name}_" for name in names)):
+        raise ValueError(
+            f"Expected metric_for_best_model to begin with one of {', '.join(f'eval_{name}_' for name in names)}, "
+            f"found {args.metric_for_best_model!r}. eval_mean_mrr is the mean over all sets."
+        )
+
+
 class ZeroShotTrainer(Trainer):
     """A `Trainer` for every architecture.
 
@@ -66,6 +84,12 @@ class ZeroShotTrainer(Trainer):
         eval_dataset: EvaluationSet | dict[str, EvaluationSet] | None = None,
         **kwargs: Any,
     ):
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"Expected one GPU per process, found {args.n_gpu} in this one: they would split the labels of a batch. "
+                "Start with 'accelerate launch train.py ...', or choose one with CUDA_VISIBLE_DEVICES=0."
+            )
+        _check_best_metric(args, eval_dataset)
         if train_dataset is not None:
             kwargs.setdefault(
                 "data_collator",
@@ -104,9 +128,16 @@ class ZeroShotTrainer(Trainer):
 
     def _measure_lengths(self, dataset: TrainingDataset) -> list[int]:
         """Tokens per example; texts that will be cut are counted here, once."""
+        labels = dict.fromkeys(name for names in dataset.rows["positives"] for name in names)
+        labels.update(dict.fromkeys(name for names in dataset.rows["negatives"] for name in names))
+        labels.update(dict.fromkeys(name for pool in dataset.pools for name in pool or ()))
+        config = self.model.config
+        for template in config.class_templates:  # a label that is too long must not end the run at some later step
+            worded = [template.format(name) for name in labels]
+            tokenize(self.processing_class, worded, config.max_tokens, overflow="error")
         token_ids = self.processing_class(dataset.rows["text"][:], verbose=False)["input_ids"]
         lengths = [len(ids) for ids in token_ids]
-        limit = self.model.config.max_tokens
+        limit = config.max_tokens
         too_long = sum(length > limit for length in lengths)
         if too_long:
             logger.warning(
@@ -143,14 +174,18 @@ class ZeroShotTrainer(Trainer):
         """Measure on one evaluation set or on several by name; labels are encoded once per set.
 
         Returns:
-            `<prefix>_loss`, what `compute_metrics` returned, and the speed; with several sets the name is part of the
-            prefix.
+            `<prefix>_loss`, what `compute_metrics` returned, and the speed. With sets by name the name is part of the
+            prefix, and `<prefix>_mean_...` is the mean of each metric over the sets.
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, dict):
             metrics: dict[str, float] = {}
             for name, one in dataset.items():
                 metrics.update(self.evaluate(one, ignore_keys, f"{metric_key_prefix}_{name}"))
+            first = f"{metric_key_prefix}_{next(iter(dataset))}_"
+            for key in [key.removeprefix(first) for key in metrics if key.startswith(first)]:
+                values = [metrics[f"{metric_key_prefix}_{name}_{key}"] for name in dataset]
+                metrics[f"{metric_key_prefix}_mean_{key}"] = sum(values) / len(values)
             return metrics
         if not isinstance(dataset, EvaluationSet):
             raise TypeError(
