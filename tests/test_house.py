@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zeroshot.models import ARCHITECTURES
-from zeroshot.training import parse_arguments
+from zeroshot.training import parse_arguments, prepare_data
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,6 +42,12 @@ def test_every_shipped_recipe_parses(recipe: Path, tmp_path: Path) -> None:
     model, data, training = parse_arguments([str(recipe), "--output_dir", str(tmp_path)])
     assert model.architecture in ARCHITECTURES
     assert data.train_files and training.metric_for_best_model == "eval_mean_mrr"
+
+
+def test_example_labels_of_the_quickstart_are_new_to_the_model() -> None:
+    _, data, _ = parse_arguments([str(ROOT / "configs" / "quickstart.yaml")])
+    assert len(data.example_texts) == 5
+    assert not set(data.example_labels) & prepare_data(data, seed=0).train_labels
 
 
 def test_readme_names_the_commands() -> None:
