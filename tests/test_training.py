@@ -138,7 +138,7 @@ def test_other_rows_in_the_same_file_are_another_run(encoder_dir: str, rows_file
     train.main(settings(encoder_dir, rows_file, tmp_path, max_steps=2, save_steps=1))
     with rows_file.open("a", encoding="utf-8") as file:
         file.write('{"text": "rain", "labels": ["sports"]}\n')
-    with pytest.raises(ValueError, match="found files changed from .* Choose another --output_dir"):
+    with pytest.raises(ValueError, match="found content of .*train.jsonl changed from .* Choose another --output_dir"):
         train.main(settings(encoder_dir, rows_file, tmp_path, max_steps=2, save_steps=1))
 
 

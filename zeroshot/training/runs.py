@@ -45,13 +45,15 @@ def collect_settings(*arguments: Any) -> dict[str, Any]:
 
 
 def fingerprint_files(model: ModelArguments, data: DataArguments) -> dict[str, str]:
-    """SHA-256 of every local file that a run reads: the same settings over other rows are another run."""
-    names = [
-        name for files in (data.train_files, data.validation_files, data.zero_shot_files) for name in split_names(files)
-    ]
-    paths = [path for path in map(resolve_path, names) if path is not None]
-    paths += [path.parent / "labels.json" for path in paths] + [Path(model.encoder) / "model.safetensors"]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in dict.fromkeys(paths) if path.is_file()}
+    """SHA-256 of every local file that a run reads, by the name it was given: the same settings over other rows, or another
+    encoder in the same folder, are another run. A moved project is the same one."""
+    paths: dict[str, Path] = {"encoder": Path(model.encoder) / "model.safetensors"}
+    for files in (data.train_files, data.validation_files, data.zero_shot_files):
+        for name in split_names(files):
+            if (path := resolve_path(name)) is not None:
+                paths[name], paths[f"labels.json beside {name}"] = path, path.parent / "labels.json"
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in paths.items() if path.is_file()}
+    return {f"content of {name}": digest for name, digest in digests.items()}
 
 
 def find_last_checkpoint(folder: Path) -> str | None:
@@ -116,7 +118,7 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
 def collect_run_settings(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> dict[str, Any]:
     """All on which the weights depend: settings, contents of files, number of processes."""
     settings = collect_settings(model, data, training)
-    return {**settings, "files": fingerprint_files(model, data), "processes": training.world_size}
+    return {**settings, **fingerprint_files(model, data), "processes": training.world_size}
 
 
 def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> None:
