@@ -46,7 +46,8 @@ def collect_settings(*arguments: Any) -> dict[str, Any]:
 
 def fingerprint_files(model: ModelArguments, data: DataArguments) -> dict[str, str]:
     """SHA-256 of every local file that a run reads, by the name it was given: the same settings over other rows, or another
-    encoder in the same folder, are another run. A moved project is the same one."""
+    encoder in the same folder, are another run. A moved project is the same one.
+    """
     paths: dict[str, Path] = {"encoder": Path(model.encoder) / "model.safetensors"}
     for files in (data.train_files, data.validation_files, data.zero_shot_files):
         for name in split_names(files):
