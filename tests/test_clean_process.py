@@ -47,7 +47,7 @@ def run_clean(folder: Path, home: Path, *more: str) -> dict:
     script = home / "script.py"
     script.write_text(SCRIPT.format(root=root))
     done = subprocess.run(
-        [sys.executable, "-P", str(script), str(folder), json.dumps([TEXTS, LABELS]), *more],
+        [sys.executable, str(script), str(folder), json.dumps([TEXTS, LABELS]), *more],
         capture_output=True,
         text=True,
         env=environment,
