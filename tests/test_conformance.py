@@ -171,6 +171,7 @@ def test_checkpoint_holds_no_pickle_no_local_path_and_no_tokenizer_state(
             assert encoder_dir not in file.read_text(encoding="utf-8"), name
     tokenizer = json.loads(files["tokenizer.json"].read_text(encoding="utf-8"))
     assert tokenizer["padding"] is None and tokenizer["truncation"] is None
+    assert files["model.safetensors"].stat().st_mode == files["config.json"].stat().st_mode, "a colleague could not read it"
 
 
 def test_config_round_trips(model: ZeroShotPreTrainedModel, tmp_path: Path) -> None:

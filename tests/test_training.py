@@ -234,7 +234,7 @@ def test_zero_shot_labels_are_kept_out_of_training(
     )
     report = json.loads((tmp_path / "evaluation.json").read_text())
     [result] = report["sets"].values()
-    assert result["labels"] == 1 and result["n"] == 4
+    assert result["labels"] == 2 and result["n"] == 8
     assert "before training" in capsys.readouterr().out
 
 

@@ -37,4 +37,4 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
             raise
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
-        sys.exit("Interrupted. The same command goes on where it stopped, where it keeps checkpoints.")
+        sys.exit("Interrupted. A training run goes on from its last checkpoint when the same command is given again.")

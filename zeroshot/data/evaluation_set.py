@@ -54,6 +54,8 @@ def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str
         alone = sum(not row["negatives"] for row in rows)
         if alone:
             logger.warning(f"{source.name}: {alone} rows name no negatives; every label of the set is their candidate.")
+    if len(names) < 2:
+        logger.warning(f"{source.name}: one candidate label only, so every model is right; its figures say nothing.")
     column = {name: position for position, name in enumerate(names)}
     targets = np.full((len(rows), len(names)), -100 if closed is None else 0, dtype=np.int64)
     for position, (number, row) in enumerate(numbered):

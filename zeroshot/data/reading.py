@@ -5,6 +5,7 @@ a bad row can be shown as it was found.
 """
 
 import csv
+import difflib
 import io
 import json
 from collections import Counter
@@ -42,7 +43,8 @@ def resolve_path(source: str) -> Path | None:
         return path
     if path.is_dir() or path.suffix.lower() in SUFFIXES or source.startswith(("packaged:", ".", "/", "~")):
         folder = path if path.is_dir() else path.parent
-        near = sorted(str(p) for p in folder.glob("*") if p.suffix in SUFFIXES and p.name != "labels.json")[:5]
+        beside = {p.name: str(p) for p in sorted(folder.glob("*")) if p.suffix in SUFFIXES and p.name != "labels.json"}
+        near = [beside[name] for name in difflib.get_close_matches(path.name, beside, n=5, cutoff=0.0)]
         raise FileNotFoundError(
             f"Expected a file of rows ({', '.join(SUFFIXES)}), found no file {str(path)!r}. "
             + (f"Beside it are: {', '.join(near)}." if near else "Check the path; it is read from the current folder.")

@@ -86,10 +86,10 @@ def _drop_labels(batch: dict, held_out: list[str]) -> dict:
 
 
 def choose_zero_shot_labels(rows: Dataset, share: float, seed: int) -> list[str]:
-    """Draw the labels to hold out, at least one, as a share (0 to 1) of all labels that rows carry."""
+    """Draw the labels to hold out as a share (0 to 1) of all labels that rows carry; two at least, to choose between."""
     _check_share(share)
     labels = sorted({label for own in rows["labels"] for label in own})
-    return sorted(random.Random(seed).sample(labels, max(1, round(share * len(labels)))))
+    return sorted(random.Random(seed).sample(labels, max(min(2, len(labels)), round(share * len(labels)))))
 
 
 def drop_texts(source: Source, texts: Collection[str]) -> tuple[Source, int]:

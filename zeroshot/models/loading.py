@@ -40,7 +40,12 @@ def find_config(name: str, **kwargs) -> Path:
         if (Path(name) / "config.json").is_file():
             return Path(name) / "config.json"
         raise FileNotFoundError(
-            f"Expected a model in the folder {name!r}, found no config.json there. Name the folder that holds config.json."
+            f"Expected a model in the folder {name!r}, found no config.json there. Name the folder that holds config.json"
+            + (
+                ", such as the checkpoint-* inside; the run there did not end."
+                if any(Path(name).glob("checkpoint-*"))
+                else "."
+            )
         )
     place = {key: kwargs[key] for key in ("revision", "cache_dir") if key in kwargs}
     try:
@@ -57,8 +62,8 @@ def find_config(name: str, **kwargs) -> Path:
         ) from error
     except (HTTPError, OSError) as error:
         raise ConnectionError(
-            f"Expected {name!r} in the local cache or on the Hub, found it in neither: the Hub could not be reached "
-            f"({type(error).__name__}). Check the network, or name a folder that holds the model."
+            f"Expected {name!r} to be a folder, or in the local cache or on the Hub, found it in none of them: there is no such "
+            f"folder, and the Hub could not be reached ({type(error).__name__}). Check the network, or the name of the folder."
         ) from error
 
 

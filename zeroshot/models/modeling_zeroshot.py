@@ -242,6 +242,9 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
                 tokenizer.backend_tokenizer.no_truncation()
             tokenizer.save_pretrained(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)  # last: with push_to_hub it sends the whole folder
+        config_file = Path(save_directory) / "config.json"
+        for weights in Path(save_directory).glob("*.safetensors"):  # written readable for their owner alone
+            weights.chmod(config_file.stat().st_mode)
 
     def as_pipeline(self, tokenizer=None, **kwargs):
         """Return this model as a drop-in of `pipeline("zero-shot-classification")`."""
