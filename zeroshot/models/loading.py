@@ -62,8 +62,9 @@ def find_config(name: str, **kwargs) -> Path:
         ) from error
     except (HTTPError, OSError) as error:
         raise ConnectionError(
-            f"Expected {name!r} to be a folder, or in the local cache or on the Hub, found it in none of them: there is no such "
-            f"folder, and the Hub could not be reached ({type(error).__name__}). Check the network, or the name of the folder."
+            f"Expected {name!r} to be a folder, or in the local cache or on the Hub, found it in none of them: "
+            f"there is no such folder, and the Hub could not be reached ({type(error).__name__}). "
+            "Check the network, or the name of the folder."
         ) from error
 
 
