@@ -191,12 +191,13 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
         """
         # Training in float32 under autocast: a bias in bfloat16 would not move by steps of 1e-3.
         kwargs = {"dtype": torch.float32, **(encoder_kwargs or {})}
-        text_config = AutoConfig.from_pretrained(name, **{k: v for k, v in kwargs.items() if k != "dtype"})
+        located = {key: value for key, value in kwargs.items() if key != "dtype"}
+        text_config = AutoConfig.from_pretrained(name, **located)
         if dropout is not None:
             for field, value in text_config.to_dict().items():
                 if "dropout" in field and isinstance(value, float):
                     setattr(text_config, field, dropout)
-        tokenizer = AutoTokenizer.from_pretrained(name, **{k: v for k, v in kwargs.items() if k != "dtype"})
+        tokenizer = AutoTokenizer.from_pretrained(name, **located)
         limit = count_positions(text_config, tokenizer)
         if config_kwargs.setdefault("max_tokens", limit) > limit:
             raise ValueError(
@@ -218,9 +219,8 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
         """Load a checkpoint with its tokenizer; arguments as in `PreTrainedModel.from_pretrained`."""
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
-        if Path(pretrained_model_name_or_path).is_dir() and not any(
-            (Path(pretrained_model_name_or_path) / file).is_file() for file in TOKENIZER_FILES
-        ):
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir() and not any((folder / file).is_file() for file in TOKENIZER_FILES):
             return loaded  # transformers would make up a tokenizer in which every word is unknown
         names = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
         try:
@@ -242,9 +242,8 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
                 tokenizer.backend_tokenizer.no_truncation()
             tokenizer.save_pretrained(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)  # last: with push_to_hub it sends the whole folder
-        config_file = Path(save_directory) / "config.json"
         for weights in Path(save_directory).glob("*.safetensors"):  # written readable for their owner alone
-            weights.chmod(config_file.stat().st_mode)
+            weights.chmod((Path(save_directory) / "config.json").stat().st_mode)
 
     def as_pipeline(self, tokenizer=None, **kwargs):
         """Return this model as a drop-in of `pipeline("zero-shot-classification")`."""
@@ -393,8 +392,7 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
             batch_size=batch_size,
             show_progress_bar=show_progress_bar,
         )
-        column = {label: position for position, label in enumerate(all_labels)}
-        results = []
+        column, results = {label: position for position, label in enumerate(all_labels)}, []
         for text, labels, row in zip(texts, labels_per_text, logits, strict=True):
             own = row[[column[label] for label in labels]]
             scores = own.sigmoid() if multi_label or len(labels) == 1 else own.softmax(dim=0)
