@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from zeroshot.generation import describe_plan
+from zeroshot.generation import parse_arguments as parse_generation_arguments
 from zeroshot.models import ARCHITECTURES
 from zeroshot.training import parse_arguments, prepare_data
 
 ROOT = Path(__file__).resolve().parents[1]
+TRAINING_RECIPES = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "generate.yaml")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -37,11 +40,20 @@ def test_tree_names_every_file_of_the_package_and_no_other() -> None:
     assert named <= everything
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("recipe", TRAINING_RECIPES, ids=lambda path: path.name)
 def test_every_shipped_recipe_parses(recipe: Path, tmp_path: Path) -> None:
     model, data, training = parse_arguments([str(recipe), "--output_dir", str(tmp_path)])
     assert model.architecture in ARCHITECTURES
     assert data.train_files and training.metric_for_best_model == "eval_mean_mrr"
+
+
+def test_the_shipped_recipe_of_generated_data_can_be_dealt_from(tmp_path: Path) -> None:
+    """Its names are valid, its kinds reach for every row, and its prices are there for its `max_cost`."""
+    arguments = parse_generation_arguments([str(ROOT / "configs" / "generate.yaml"), "--output_dir", str(tmp_path / "data")])
+    names = [name for kind in arguments.kinds.values() for name in kind["names"]]
+    assert len(arguments.kinds) == 8 and len(names) == len({name.casefold() for name in names}) > 180
+    assert "about $" in describe_plan(arguments)
+    assert not (tmp_path / "data").exists()
 
 
 def test_example_labels_of_the_quickstart_are_new_to_the_model() -> None:

@@ -12,7 +12,8 @@ SHIP_SET_MAY_IMPORT = {"torch", "transformers", "huggingface_hub", "safetensors"
 MAY_IMPORT = {
     "models": set(),
     "data": {"models"},
-    "training": {"models", "data"},
+    "training": {"models", "data", "settings"},
+    "generation": {"models", "data", "settings", "version"},
     "evaluation": {"models", "data"},
     "inference": {"models", "data"},
 }
@@ -56,6 +57,12 @@ def test_parts_import_only_what_they_may(part: str) -> None:
             assert allowed, (
                 f"{file.relative_to(ROOT)} imports {reached}; {part} may import {MAY_IMPORT[part] or 'nothing of ours'}"
             )
+
+
+def test_settings_import_nothing_of_ours() -> None:
+    """Every command with a recipe reads it by this file, so it may know none of them."""
+    file = PACKAGE / "settings.py"
+    assert not [module for level, module in imports_of(file) if part_of(file, level, module) is not None]
 
 
 def test_data_uses_only_the_input_functions_of_models() -> None:

@@ -10,12 +10,14 @@ import yaml
 from datasets import disable_progress_bars
 
 from zeroshot.data import Row, Source, load_source, normalize_text, reading
+from zeroshot.data.report import DataReport, build_report
 
 FILES = sorted(
     path.relative_to(reading.PACKAGED).as_posix() for path in reading.PACKAGED.rglob("*") if path.suffix == ".jsonl"
 )
 TRAINING = [name for name in FILES if name.endswith("train.jsonl")]
 HELD_OUT = ["variety/test.jsonl", "variety/validation.jsonl", "zero_shot/topics/test.jsonl"]
+SHARED = Path(__file__).parents[2] / "shared" / "data"
 RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
 
@@ -132,3 +134,50 @@ def test_every_label_of_a_closed_set_is_carried_by_a_row(file: Path) -> None:
         for name in names
     }
     assert sorted(set(json.loads(file.read_text(encoding="utf-8"))) - carried) == []
+
+
+@pytest.fixture(scope="module")
+def report(sources: dict[str, Source]) -> DataReport:
+    """What `zeroshot data report packaged:` says."""
+    return build_report(list(sources.values()))
+
+
+def test_no_text_has_a_copy_or_a_near_copy_in_any_packaged_file(report: DataReport) -> None:
+    copies = report["copies"] + [copy for overlap in report["overlaps"] for copy in overlap["copies"]]
+    assert [(copy["first"], copy["second"]) for copy in copies] == []
+
+
+def test_labels_of_the_packaged_data_are_spread_evenly(report: DataReport) -> None:
+    """Part A, the closed sets: 1 is the entropy of labels that are all equally frequent."""
+    [training] = [figures for figures in report["files"] if figures["name"] == "packaged:topics/train.jsonl"]
+    assert (training["labels"]["set_entropy_share"] or 0) > 0.9
+    assert training["labels"]["unused_names"] == []
+    assert all(figures["texts"]["with_label"] < 0.15 for figures in report["files"])
+
+
+def test_the_data_card_states_the_figures_of_the_report(report: DataReport) -> None:
+    """Written by hand from the report; renewed rows must renew it."""
+    total, share = report["total"], {figures["name"]: figures["labels"]["entropy_share"] for figures in report["files"]}
+    assert total is not None
+    card = (reading.PACKAGED / "README.md").read_text(encoding="utf-8")
+    for figure in (
+        f"one of their labels word for word | {total['texts']['with_label']:.1%}",
+        f"any content word of a label | {total['texts']['with_label_word']:.1%}",
+        f"over windows of 500 words | {total['texts']['moving_type_token_ratio']:.3f}".replace("0.", "."),
+        *(
+            f"`{name}`, as a share of its maximum | {share[f'packaged:{name}.jsonl']:.3f}".replace("0.", ".")
+            for name in ("topics/train", "zero_shot/topics/test", "variety/train")
+        ),
+        f"only ever negatives | {len(total['labels']['only_negative'])} of {total['labels']['distinct']:,}",
+    ):
+        assert figure in card
+
+
+@pytest.mark.parametrize("name", ["zeroshot", "train"])
+def test_no_packaged_text_is_of_a_public_set(name: str, sources: dict[str, Source]) -> None:
+    """What is measured on public sets must not have been taught."""
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"the public sets are not beside this checkout ({name})")
+    [leak] = build_report(list(sources.values()), suites=[SHARED / name])["leaks"]
+    assert leak["rows"] > 10_000
+    assert leak["copies"] == []

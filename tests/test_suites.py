@@ -14,6 +14,7 @@ import torch
 
 from zeroshot.data import EvaluationSet
 from zeroshot.evaluation import evaluate_model, format_table, load_suite, write_report
+from zeroshot.evaluation.suites import check_metrics, read_candidate_labels
 from zeroshot.models import ZeroShotPreTrainedModel
 
 from .command_helpers import TOPICS, build_result, write_set
@@ -173,3 +174,35 @@ def test_the_table_does_not_overwrite_the_result(tmp_path: Path) -> None:
     """With `--output report.md` both would go into one file."""
     with pytest.raises(ValueError, match=r"Expected .*\.json.*report\.md"):
         write_report(tmp_path / "report.md", build_result(0.25), table="| t |")
+
+
+# -- other candidates than a set's own ----------------------------------------------------------------------------------
+
+
+def test_candidates_of_files_replace_those_of_every_set(tmp_path: Path) -> None:
+    """The classic protocol: every text against all labels there are, also those of other sets."""
+    write_set(tmp_path / "suite" / "a", [("goal", ["sports"])], ["sports", "music"])
+    (tmp_path / "first.json").write_text('["sports", "music"]')
+    (tmp_path / "second.json").write_text('["law", "music"]')
+    names = read_candidate_labels([str(tmp_path / "first.json"), str(tmp_path / "second.json")])
+    assert names == ["sports", "music", "law"]
+    one = load_suite(tmp_path / "suite", candidate_labels=names)["a"]
+    assert one.candidate_labels == names and one.targets.tolist() == [[1, 0, 0]]
+    with pytest.raises(ValueError, match="Expected labels among the 1 candidates, found 'sports' in row 1"):
+        load_suite(tmp_path / "suite", candidate_labels=["law"])
+
+
+def test_a_missing_file_of_candidates_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Expected a file with a JSON list of names, found none at .*gone.json"):
+        read_candidate_labels([str(tmp_path / "gone.json")])
+
+
+def test_packaged_folders_are_suites() -> None:
+    topics = load_suite("packaged:topics")["topics"]
+    everything = read_candidate_labels(["packaged:topics/labels.json", "packaged:zero_shot/topics/labels.json"])
+    assert len(topics.candidate_labels) == 240 and len(everything) == 300 and len(topics) >= 200
+
+
+def test_unknown_metrics_are_refused() -> None:
+    with pytest.raises(ValueError, match="Expected metrics among accuracy, .*, found 'precison'. Choose from these."):
+        check_metrics(["accuracy", "precison"])

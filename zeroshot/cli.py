@@ -20,8 +20,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     sys.stdout.write(
         evaluate_command(
             arguments.model,
-            Path(arguments.suite),
+            arguments.suite,
             rows=arguments.rows,
+            candidate_labels=arguments.candidate_labels,
+            metrics=arguments.metrics,
             output=Path(arguments.output) if arguments.output else None,
             baseline=arguments.baseline,
             batch_size=arguments.batch_size,
@@ -46,9 +48,34 @@ def _predict(arguments: argparse.Namespace) -> None:
     )
 
 
+def _report_data(arguments: argparse.Namespace) -> None:
+    from .data import load_source
+    from .data.report import build_report
+    from .data.report_files import prepare_folder, write_report_files
+    from .data.report_format import format_report
+    from .data.row_files import find_row_files
+
+    output = Path(arguments.output) if arguments.output else None
+    try:
+        if output is not None:
+            prepare_folder(output)
+        files = dict.fromkeys(file for name in arguments.files for file in find_row_files(name))
+        report = build_report(
+            [load_source(file, keep_unlabelled=True) for file in files],
+            suites=[Path(suite) for suite in arguments.suite],
+            threshold=arguments.threshold,
+        )
+    except ImportError as error:  # the extra is missing, and the message says which
+        sys.exit(f"{type(error).__name__}: {error}")
+    if output is not None:
+        write_report_files(report, output)
+    sys.stdout.write(format_report(report) + "\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
-    from .evaluation.suites import DEFAULT_ROWS
+    from .data.duplicates import THRESHOLD
+    from .evaluation.suites import DEFAULT_METRICS, DEFAULT_ROWS
 
     parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -57,8 +84,19 @@ def build_parser() -> argparse.ArgumentParser:
 
     measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets", allow_abbrev=False)
     measure.add_argument("model", help="folder or Hub id of a checkpoint")
-    measure.add_argument("--suite", required=True, help="folder of sets, each with labels.json and test.jsonl")
+    measure.add_argument(
+        "--suite", required=True, help="folder of sets, each with labels.json and test.jsonl, or packaged:topics"
+    )
     measure.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows of a set (default %(default)s)")
+    measure.add_argument(
+        "--candidate_labels",
+        nargs="+",
+        metavar="FILE",
+        help="JSON lists of names that are candidates in every set, instead of its labels.json",
+    )
+    measure.add_argument(
+        "--metrics", nargs="+", default=list(DEFAULT_METRICS), help="shown in the table (default: %(default)s)"
+    )
     measure.add_argument("--output", help="write the result to this JSON file, and the table beside it as .md")
     measure.add_argument("--baseline", help="encoder of the first rows (default: the one all recipes start from; 'none')")
     measure.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
@@ -77,6 +115,21 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     predict.set_defaults(run=_predict)
+
+    data = verbs.add_parser("data", help="look at rows before training on them", allow_abbrev=False)
+    data_verbs = data.add_subparsers(dest="data_verb", required=True)
+    report = data_verbs.add_parser(
+        "report", help="labels, lengths, copies, overlaps of splits, leaks of test sets", allow_abbrev=False
+    )
+    report.add_argument("files", nargs="+", metavar="FILE", help="row file, folder of them, 'packaged:' or Hub data set")
+    report.add_argument(
+        "--suite", action="append", default=[], help="folder of test sets to look for in the files; may be repeated"
+    )
+    report.add_argument("--output", help="write report.json, report.md and plots into this folder")
+    report.add_argument(
+        "--threshold", type=float, default=THRESHOLD, help="least similarity of near copies (default %(default)s)"
+    )
+    report.set_defaults(run=_report_data)
     return parser
 
 

@@ -180,19 +180,15 @@ def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[s
     return output
 
 
-def read_label_set(source: str) -> list[str] | None:
-    """Read `labels.json` beside a file: the closed set of labels from which all its rows were labelled in full.
-
-    Returns:
-        The names, or None where there is no such file.
+def read_label_file(file: Path) -> list[str]:
+    """Read a JSON list of label names.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If it is not a list of distinct names.
     """
-    path = resolve_path(source)
-    if path is None or not (path.parent / "labels.json").is_file():
-        return None
-    file = path.parent / "labels.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"Expected a file with a JSON list of names, found none at {str(file)!r}. Check the path.")
     try:
         names = parse_json(read_text(file))
     except ValueError as error:
@@ -207,6 +203,21 @@ def read_label_set(source: str) -> list[str] | None:
     if not names:
         raise ValueError(f"Expected names in {str(file)!r}, found none. Write the names, or remove the file.")
     return names
+
+
+def read_label_set(source: str) -> list[str] | None:
+    """Read `labels.json` beside a file: the closed set of labels from which all its rows were labelled in full.
+
+    Returns:
+        The names, or None where there is no such file.
+
+    Raises:
+        ValueError: If it is not a list of distinct names.
+    """
+    path = resolve_path(source)
+    if path is None or not (path.parent / "labels.json").is_file():
+        return None
+    return read_label_file(path.parent / "labels.json")
 
 
 def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:

@@ -1,6 +1,7 @@
 """`zeroshot evaluate`: a model beside the untrained encoder, as a table and a file."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,14 +10,27 @@ from ..data import EvaluationSet
 from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import check_batch_size
 from ..models.loading import DEFAULT_ENCODER, build_untrained, load_model
-from .suites import SuiteResult, evaluate_model, format_table, load_suite, prepare_report, write_report
+from .suites import (
+    DEFAULT_METRICS,
+    SuiteResult,
+    check_metrics,
+    evaluate_model,
+    format_table,
+    load_suite,
+    prepare_report,
+    read_candidate_labels,
+    write_report,
+)
 
 BARE = "untrained encoder, bare label"
 WORDED = "untrained encoder, the model's templates"
 
 
-def _word_command(model_name: str, **options: object) -> str:
-    words = [str(word) for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+def _word_command(model_name: str, **options: str | int | Path | Sequence[str] | None) -> str:
+    words: list[str] = []
+    for name, value in options.items():
+        if value is not None:
+            words += [f"--{name}", *([str(value)] if isinstance(value, str | int | Path) else value)]
     return shlex.join(["zeroshot", "evaluate", model_name, *words])
 
 
@@ -36,9 +50,11 @@ def _measure_untrained(
 
 def evaluate_command(
     model_name: str,
-    suite: Path,
+    suite: str | Path,
     *,
     rows: int,
+    candidate_labels: Sequence[str] | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     output: Path | None = None,
     baseline: str | None = None,
     batch_size: int = 64,
@@ -48,8 +64,10 @@ def evaluate_command(
 
     Args:
         model_name: Folder or Hub id of one of our checkpoints.
-        suite: Folder of sets.
+        suite: Folder of sets; `packaged:` and a path stand for the data in the package.
         rows: The most rows of a set.
+        candidate_labels: Files with names that are candidates in every set, instead of each set's own.
+        metrics: What the table shows; the report holds all.
         output: JSON file to write; the table goes beside it as `.md`.
         baseline: Encoder of the first rows; the default encoder when None, no such rows when `none`.
         batch_size: Texts per pass.
@@ -58,7 +76,8 @@ def evaluate_command(
     check_batch_size(batch_size)
     if output is not None:
         prepare_report(output)
-    sets = load_suite(suite, rows)
+    check_metrics(metrics)
+    sets = load_suite(suite, rows, candidate_labels=read_candidate_labels(candidate_labels) if candidate_labels else None)
     model = load_model(model_name)
     baselines: dict[str, SuiteResult] = {}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -66,10 +85,17 @@ def evaluate_command(
             baselines = _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, batch_size)
         result = evaluate_model(model, sets, batch_size=batch_size, show_progress_bar=True)
     name = Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
-    table = format_table({**baselines, name: result})
+    table = format_table({**baselines, name: result}, tuple(metrics))
     if output is not None:
         command = _word_command(
-            model_name, suite=suite, rows=rows, baseline=baseline, batch_size=batch_size, precision=precision
+            model_name,
+            suite=suite,
+            rows=rows,
+            candidate_labels=candidate_labels,
+            metrics=metrics,
+            baseline=baseline,
+            batch_size=batch_size,
+            precision=precision,
         )
         write_report(output, result, baselines=baselines, command=command, table=table)
     return table

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -10,12 +10,15 @@ from typing import Any, TypedDict
 from transformers.utils import logging
 
 from ..data import EvaluationSet, build_evaluation_set, load_source
+from ..data.reading import PACKAGED
+from ..data.validation import read_label_file
 from ..models import ZeroShotPreTrainedModel
 from .metrics import METRICS
 
 logger = logging.get_logger(__name__)
 
 DEFAULT_ROWS = 1500
+DEFAULT_METRICS = ("accuracy", "macro_f1")
 SET_FILES = ("labels.json", "test.jsonl")
 
 
@@ -37,16 +40,22 @@ class SuiteResult(TypedDict):
     sets: dict[str, SetResult]
 
 
-def load_suite(folder: Path, rows: int = DEFAULT_ROWS) -> dict[str, EvaluationSet]:
+def load_suite(
+    folder: str | Path, rows: int = DEFAULT_ROWS, *, candidate_labels: Sequence[str] | None = None
+) -> dict[str, EvaluationSet]:
     """Read every set of a suite: sub-folders with `labels.json` and `test.jsonl`.
 
     Args:
-        folder: The suite, or one set.
+        folder: The suite, or one set; `packaged:` and a path stand for the data in the package.
         rows: The most rows of a set: the first of a shuffle with seed 0 over the rows that have a label.
+        candidate_labels: Names that are candidates in every set instead of its own `labels.json`.
 
     Raises:
         FileNotFoundError: If there is no set.
+        ValueError: If `rows` is below 1, or a row's label is not among the candidates.
     """
+    name = str(folder)
+    folder = PACKAGED / name.removeprefix("packaged:") if name.startswith("packaged:") else Path(folder)
     if rows < 1:
         raise ValueError(f"Expected at least 1 row per set, found {rows}. Raise --rows.")
     sets = {}
@@ -60,13 +69,28 @@ def load_suite(folder: Path, rows: int = DEFAULT_ROWS) -> dict[str, EvaluationSe
         labelled = [row for row, labels in enumerate(source.rows["labels"]) if labels]
         if len(labelled) > rows:
             random.Random(0).shuffle(labelled)
-        sets[path.name] = build_evaluation_set(replace(source, rows=source.rows.select(labelled[:rows])))
+        chosen = replace(source, rows=source.rows.select(labelled[:rows]))
+        sets[path.name] = build_evaluation_set(chosen, candidate_labels=candidate_labels)
     if not sets:
         raise FileNotFoundError(
             f"Expected sets in {str(folder)!r}, found none. A set is a folder with labels.json (a list of names) and "
             'test.jsonl (rows {"text", "labels"}); a suite is a folder of sets.'
         )
     return sets
+
+
+def read_candidate_labels(files: Sequence[str]) -> list[str]:
+    """Join the names of several `labels.json` files, each name once.
+
+    Args:
+        files: Paths; `packaged:` and a path stand for the data in the package.
+
+    Raises:
+        FileNotFoundError: If a file is not there.
+        ValueError: If one is not a list of names.
+    """
+    paths = [PACKAGED / file.removeprefix("packaged:") if file.startswith("packaged:") else Path(file) for file in files]
+    return list(dict.fromkeys(name for path in paths for name in read_label_file(path)))
 
 
 def evaluate_model(
@@ -89,8 +113,8 @@ def evaluate_model(
     return {"mean": mean, "sets": results}
 
 
-def format_table(results: Mapping[str, SuiteResult], metrics: tuple[str, ...] = ("accuracy", "macro_f1")) -> str:
-    """A Markdown table: one row per model, one column per set, then the mean; values as `accuracy / macro_f1`."""
+def format_table(results: Mapping[str, SuiteResult], metrics: Sequence[str] = DEFAULT_METRICS) -> str:
+    """A Markdown table: one row per model, one column per set, then the mean; the metrics between slashes."""
     sets = list(next(iter(results.values()))["sets"])
 
     def show(values: Mapping[str, Any]) -> str:
@@ -102,6 +126,18 @@ def format_table(results: Mapping[str, SuiteResult], metrics: tuple[str, ...] = 
         cells = [name, *(show(result["sets"][one]) for one in sets), show(result["mean"])]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuse a metric that is not measured.
+
+    Raises:
+        ValueError: If there is such a one, or none at all.
+    """
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not metrics:
+        found = repr(unknown[0]) if unknown else "none"
+        raise ValueError(f"Expected metrics among {', '.join(METRICS)}, found {found}. Choose from these.")
 
 
 def prepare_report(path: Path) -> None:

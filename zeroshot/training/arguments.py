@@ -1,15 +1,15 @@
 """What a recipe can say. A recipe is a YAML file whose keys are the fields below; the command line overrides it."""
 
 import json
-import math
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import torch
 from transformers import TrainingArguments
 from transformers.utils import logging
 
 from ..models.loading import DEFAULT_ENCODER
+from ..settings import COUNT, SHARE, Range, check_ranges, describe_field
 
 logger = logging.get_logger(__name__)
 
@@ -26,54 +26,21 @@ FIXED: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Range:
-    """Where a number must lie, for `Annotated[float, Range(0, 1)]`: from `lowest` to below `below`."""
-
-    lowest: float
-    below: float = math.inf
-
-    def __str__(self) -> str:
-        return f"from {self.lowest} " + ("upwards" if self.below == math.inf else f"to below {self.below}")
-
-
-SHARE = Range(0, 1)
-COUNT = Range(1)
-
-
-def check_ranges(arguments: Any) -> None:
-    """Compare every field of a dataclass with the [`Range`] in its annotation; None lies everywhere, nan nowhere.
-
-    Raises:
-        ValueError: If a value is out of its range.
-    """
-    for name, hint in get_type_hints(type(arguments), include_extras=True).items():
-        for allowed in getattr(hint, "__metadata__", ()):
-            value = getattr(arguments, name)
-            if isinstance(allowed, Range) and value is not None and not allowed.lowest <= value < allowed.below:
-                raise ValueError(f"Expected {name} {allowed}, found {value}. Choose a value in this range.")
-
-
-def _text(help_text: str, default):
-    """A field with its help text."""
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata={"help": help_text})
-    return field(default=default, metadata={"help": help_text})
-
-
 @dataclass
 class ModelArguments:
     """Which model is trained."""
 
-    architecture: str = _text("Key of the architecture; `zeroshot architectures` lists them.", "biencoder")
-    encoder: str = _text("Folder or Hub id of the pretrained encoder.", DEFAULT_ENCODER)
-    architecture_options: dict | str | None = _text("Further fields of the architecture's configuration, as JSON.", None)
-    class_templates: list[str] = _text("Wordings of a label, each with one {}.", ["{}"])
-    dropout: Annotated[float | None, SHARE] = _text("Replaces every dropout rate of the encoder.", None)
-    max_tokens: Annotated[int | None, COUNT] = _text(
+    architecture: str = describe_field("Key of the architecture; `zeroshot architectures` lists them.", "biencoder")
+    encoder: str = describe_field("Folder or Hub id of the pretrained encoder.", DEFAULT_ENCODER)
+    architecture_options: dict | str | None = describe_field(
+        "Further fields of the architecture's configuration, as JSON.", None
+    )
+    class_templates: list[str] = describe_field("Wordings of a label, each with one {}.", ["{}"])
+    dropout: Annotated[float | None, SHARE] = describe_field("Replaces every dropout rate of the encoder.", None)
+    max_tokens: Annotated[int | None, COUNT] = describe_field(
         "Most tokens of a text or label; the encoder's limit when left out.", None
     )
-    attn_implementation: str = _text(
+    attn_implementation: str = describe_field(
         "auto, eager, sdpa or flash_attention_2. auto: eager on a CPU, else the model's own.", "auto"
     )
 
@@ -99,22 +66,26 @@ class DataArguments:
     in the package.
     """
 
-    train_files: str = _text("Rows to train on: .jsonl, .json, .csv, .parquet, Hub ids.", "packaged:topics/train.jsonl")
-    validation_files: str | None = _text("Rows that choose the best checkpoint.", None)
-    zero_shot_files: str | None = _text("Rows measured before and after; their labels are kept out of training.", None)
-    zero_shot_label_share: Annotated[float, SHARE] = _text(
+    train_files: str = describe_field(
+        "Rows to train on: .jsonl, .json, .csv, .parquet, Hub ids.", "packaged:topics/train.jsonl"
+    )
+    validation_files: str | None = describe_field("Rows that choose the best checkpoint.", None)
+    zero_shot_files: str | None = describe_field(
+        "Rows measured before and after; their labels are kept out of training.", None
+    )
+    zero_shot_label_share: Annotated[float, SHARE] = describe_field(
         "Share of the training labels to hold out where there are no zero_shot_files.", 0.0
     )
-    validation_share: Annotated[float, SHARE] = _text(
+    validation_share: Annotated[float, SHARE] = describe_field(
         "Share of the texts to hold out where there are no validation_files.", 0.0
     )
-    label_expansion: Literal["pairs", "rows"] = _text("One example per (text, label) pair, or per text.", "rows")
-    num_negatives: Annotated[int, Range(0)] = _text(
+    label_expansion: Literal["pairs", "rows"] = describe_field("One example per (text, label) pair, or per text.", "rows")
+    num_negatives: Annotated[int, Range(0)] = describe_field(
         "Random negatives per example, drawn anew each epoch from a closed label set.", 0
     )
-    max_train_rows: Annotated[int | None, COUNT] = _text("Most rows of a training file (a seeded draw).", None)
-    example_texts: list[str] = _text("Texts to classify when training has ended.", [])
-    example_labels: list[str] = _text("Candidate labels for them.", [])
+    max_train_rows: Annotated[int | None, COUNT] = describe_field("Most rows of a training file (a seeded draw).", None)
+    example_texts: list[str] = describe_field("Texts to classify when training has ended.", [])
+    example_labels: list[str] = describe_field("Candidate labels for them.", [])
 
     def __post_init__(self):
         check_ranges(self)
@@ -131,37 +102,39 @@ def supports_bfloat16() -> bool:
 class ZeroShotTrainingArguments(TrainingArguments):
     """transformers' `TrainingArguments` with our defaults and the fields below."""
 
-    output_dir: str = _text("Where checkpoints and the final model go.", "outputs/run")
-    loss: Literal["sigmoid", "infonce", "bce"] = _text("Loss over the grid of texts and labels.", "sigmoid")
-    in_batch_margin: float | None = _text(
+    output_dir: str = describe_field("Where checkpoints and the final model go.", "outputs/run")
+    loss: Literal["sigmoid", "infonce", "bce"] = describe_field("Loss over the grid of texts and labels.", "sigmoid")
+    in_batch_margin: float | None = describe_field(
         "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.",
         None,
     )
-    head_learning_rate: Annotated[float | None, Range(0)] = _text(
+    head_learning_rate: Annotated[float | None, Range(0)] = describe_field(
         "Learning rate of all that is not the encoder (scale, bias).", None
     )
-    precision: Literal["auto", "bf16", "fp32"] = _text("auto: bf16 where the hardware has it.", "auto")
-    batch_by_source: bool = _text(
+    precision: Literal["auto", "bf16", "fp32"] = describe_field("auto: bf16 where the hardware has it.", "auto")
+    batch_by_source: bool = describe_field(
         "Whether a batch holds rows of one training file; those smaller than a batch are pooled.", True
     )
-    resume: Literal["auto", "never"] = _text("auto: an interrupted run with the same settings goes on.", "auto")
-    early_stopping_patience: Annotated[int | None, COUNT] = _text(
+    resume: Literal["auto", "never"] = describe_field("auto: an interrupted run with the same settings goes on.", "auto")
+    early_stopping_patience: Annotated[int | None, COUNT] = describe_field(
         "Evaluations without a better metric_for_best_model until it stops.", None
     )
-    initial_weight_share: Annotated[float, SHARE] = _text(
+    initial_weight_share: Annotated[float, SHARE] = describe_field(
         "Share of the encoder's initial weights in the final ones, 0 to 1 (WiSE-FT).", 0.0
     )
-    per_device_train_batch_size: Annotated[int, COUNT] = _text("Texts per process and step.", 64)
-    per_device_eval_batch_size: Annotated[int, COUNT] = _text("Texts per pass when measuring.", 64)
-    learning_rate: Annotated[float, Range(0)] = _text("Peak learning rate of the encoder.", 2e-5)
-    warmup_steps: float = _text("Steps, or a share of all steps, until the peak is reached.", 0.1)
-    lr_scheduler_type: str = _text("Schedule after the warm-up.", "cosine")
-    weight_decay: float = _text("Weight decay.", 0.01)
-    logging_steps: float = _text("Steps between two lines of the log.", 25)
-    restore_callback_states_from_checkpoint: bool = _text("Whether early stopping goes on counting after a resume.", True)
-    save_total_limit: int | None = _text("Most checkpoints kept, the best among them.", 2)
-    remove_unused_columns: bool = _text("Fixed.", FIXED["remove_unused_columns"])
-    label_names: list[str] | None = _text("Fixed.", FIXED["label_names"])
+    per_device_train_batch_size: Annotated[int, COUNT] = describe_field("Texts per process and step.", 64)
+    per_device_eval_batch_size: Annotated[int, COUNT] = describe_field("Texts per pass when measuring.", 64)
+    learning_rate: Annotated[float, Range(0)] = describe_field("Peak learning rate of the encoder.", 2e-5)
+    warmup_steps: float = describe_field("Steps, or a share of all steps, until the peak is reached.", 0.1)
+    lr_scheduler_type: str = describe_field("Schedule after the warm-up.", "cosine")
+    weight_decay: float = describe_field("Weight decay.", 0.01)
+    logging_steps: float = describe_field("Steps between two lines of the log.", 25)
+    restore_callback_states_from_checkpoint: bool = describe_field(
+        "Whether early stopping goes on counting after a resume.", True
+    )
+    save_total_limit: int | None = describe_field("Most checkpoints kept, the best among them.", 2)
+    remove_unused_columns: bool = describe_field("Fixed.", FIXED["remove_unused_columns"])
+    label_names: list[str] | None = describe_field("Fixed.", FIXED["label_names"])
 
     def __post_init__(self):
         check_ranges(self)
