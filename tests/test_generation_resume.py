@@ -51,7 +51,8 @@ def test_interrupted_by_the_user_it_keeps_its_rows_and_says_how_to_go_on(generat
     server.wait_for(lambda: len(server.row_requests) == 3 or process.poll() is not None)
     process.send_signal(signal.SIGINT)
     status, out, err = finish(process)
-    assert status == 1 and "Traceback" not in err and "same command" in err
+    assert status == 1 and "Traceback" not in err
+    assert "found Ctrl-C. 2 of 5 rows are in" in err and "start the same command again, it goes on." in err
     assert len(generator.rows) == 2
     generator.assert_key_is_nowhere(out, err)
     server.default = answer_well
