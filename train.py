@@ -11,7 +11,7 @@ from zeroshot.data import TrainingDataset
 from zeroshot.evaluation import compute_metrics, evaluate_model
 from zeroshot.evaluation.reports import describe_run
 from zeroshot.models.loading import load_model
-from zeroshot.training import ZeroShotTrainer, parse_arguments, prepare_data
+from zeroshot.training import ZeroShotTrainer, copy_backbones, parse_arguments, prepare_data
 from zeroshot.training.runs import begin_run, build_model, find_run, finish_training
 
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     run = find_run(model_arguments, data_arguments, training_arguments)
     model = build_model(model_arguments, training_arguments).to(training_arguments.device)
     data = prepare_data(data_arguments, training_arguments.seed, output_dir / "rejected_rows.jsonl")
-    initial = {name: tensor.clone() for name, tensor in model.encoder.state_dict().items()}
+    initial = copy_backbones(model)
     before = evaluate_model(model, data.zero_shot) if data.zero_shot else None
     trainer = ZeroShotTrainer(
         model,

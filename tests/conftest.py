@@ -7,6 +7,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -60,17 +61,47 @@ def encoder_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-@pytest.fixture(params=list(ARCHITECTURES))
-def architecture(request: pytest.FixtureRequest) -> str:
-    """Every registered architecture."""
+@dataclass(frozen=True)
+class Variant:
+    """An architecture with options of its configuration."""
+
+    architecture: str
+    options: tuple[tuple[str, object], ...] = ()
+
+    def __str__(self) -> str:
+        return ",".join([self.architecture, *(f"{name}={value}" for name, value in self.options)])
+
+
+# Every registered architecture as it is, and these options, which take another path through the mathematics.
+OPTIONS: list[Variant] = [
+    Variant("biencoder", (("pooling", "max"),)),
+    Variant("polyencoder", (("num_codes", 1), ("pooling", "cls"))),
+    # A sum over the three or four tokens of the labels below; the scale is lower by about that factor.
+    Variant("lateinteraction", (("label_reduction", "sum"), ("projection_size", None), ("logit_scale_init_value", 2.0))),
+    Variant("lateinteraction", (("projection_size", 16),)),  # fewer than the encoder's 32
+    Variant("jointencoder", (("label_isolation", False),)),
+    Variant("cascade", (("shortlist_size", 2),)),
+    Variant("crossencoder", (("head", "nli"),)),
+]
+
+
+@pytest.fixture(params=[*map(Variant, ARCHITECTURES), *OPTIONS], ids=str)
+def variant(request: pytest.FixtureRequest) -> Variant:
+    """Every registered architecture, and further ones with options."""
     return request.param
 
 
 @pytest.fixture
-def model(architecture: str, encoder_dir: str) -> ZeroShotPreTrainedModel:
+def architecture(variant: Variant) -> str:
+    """The key of the architecture."""
+    return variant.architecture
+
+
+@pytest.fixture
+def model(variant: Variant, encoder_dir: str) -> ZeroShotPreTrainedModel:
     """An untrained model of the architecture, in evaluation mode."""
     set_seed(1)
-    return ARCHITECTURES[architecture].from_encoder(encoder_dir)
+    return ARCHITECTURES[variant.architecture].from_encoder(encoder_dir, **dict(variant.options))
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ class CountingTokenizer:
 
     def __init__(self, tokenizer: BertTokenizerFast):
         self.tokenizer = tokenizer
+        self.all_special_tokens = tokenizer.all_special_tokens
         self.seen: list[str] = []
 
     def __call__(self, texts: list[str], **kwargs: Any) -> Any:
@@ -157,3 +158,19 @@ def test_a_long_text_is_cut_and_a_long_label_is_refused(tokenizer: BertTokenizer
 def test_labels_that_the_tokenizer_cannot_tell_apart_stay_two_columns(tokenizer: BertTokenizerFast) -> None:
     batch = build_collator(tokenizer, [["Sports", "sports"]])([make_example("goal", ["Sports"], negatives=["sports"])])
     assert batch["labels"].tolist() == [[1, 0]]
+
+
+def test_where_pairs_cost_a_text_is_scored_against_its_own_labels_first(tokenizer: BertTokenizerFast) -> None:
+    examples = [
+        make_example("goal", ["sports"], negatives=["rain", "music"]),
+        make_example("song", ["music"], negatives=["joy"]),
+    ]
+    batch = build_collator(tokenizer, [None], candidates_per_text=3)(examples)
+    assert read_classes(tokenizer, batch) == ["sports", "rain", "music", "joy"]
+    first, second = batch["candidate_mask"].tolist()
+    assert first == [True, True, True, False]
+    assert second[2:] == [True, True] and sum(second) == 3, "its own, and one drawn from the batch"
+    assert torch.equal(
+        batch["candidate_mask"], build_collator(tokenizer, [None], candidates_per_text=3)(examples)["candidate_mask"]
+    )
+    assert "candidate_mask" not in build_collator(tokenizer, [None])(examples)

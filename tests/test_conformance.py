@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModel, set_seed
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel, build_inputs
 from zeroshot.models.configuration_zeroshot import ZeroShotConfig
 
-from .conftest import LABELS, TEXTS
+from .conftest import LABELS, TEXTS, Variant
 
 TOLERANCE = 1e-5
 GOLDEN = Path(__file__).parent / "golden_logits.json"
@@ -28,6 +28,12 @@ def targets_of(texts: list[str], labels: list[str]) -> torch.Tensor:
     for row in range(len(texts)):
         grid[row, row % len(labels)] = 1
     return grid
+
+
+def remove_dropout(model: ZeroShotPreTrainedModel) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
 
 
 def test_logits_are_raw_finite_and_one_per_pair(model: ZeroShotPreTrainedModel) -> None:
@@ -139,8 +145,9 @@ def test_overfits_twelve_rows(model: ZeroShotPreTrainedModel, rows_file: Path) -
     inputs = build_inputs(model.tokenizer, texts, labels, model.config.max_tokens)
     set_seed(0)
     model.train()
+    remove_dropout(model)  # noise in which a head on a small random encoder needs hundreds of steps
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for _ in range(60):
+    for _ in range(150):  # 60 are enough for some seeds only, of every architecture
         optimizer.zero_grad()
         model(**inputs, labels=targets).loss.backward()
         optimizer.step()
@@ -204,6 +211,7 @@ def test_each_shared_config_field_has_an_effect(architecture: str, encoder_dir: 
 
 def test_every_shared_config_field_is_tested_above() -> None:
     tested = {"class_templates", "max_tokens", "logit_scale_init_value", "logit_bias_init_value"}
+    tested |= {"class_config", "freeze_class_encoder"}  # in tests/test_class_encoder.py
     assert set(ZeroShotConfig.__init__.__kwdefaults__) == tested
 
 
@@ -230,9 +238,7 @@ def test_gradient_checkpointing_gives_the_same_loss_and_gradients(model: ZeroSho
     gradients = []
     for checkpointing in (False, True):
         one = copy.deepcopy(model).train()
-        for module in one.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+        remove_dropout(one)
         if checkpointing:
             # The name of older versions, on which Python 3.10 has to rely.
             new = hasattr(one, "activation_checkpointing_enable")
@@ -253,6 +259,8 @@ def test_an_encoder_stored_in_half_precision_is_trained_in_full(architecture: st
 
 
 def test_several_templates_average_their_logits(model: ZeroShotPreTrainedModel) -> None:
+    if not model.independent_of_other_candidates:
+        pytest.skip("wordings see each other too")
     templates = ["{}", "This text is about {}."]
     both = model.predict_logits(TEXTS, LABELS, class_templates=templates)
     each = [model.predict_logits(TEXTS, LABELS, class_templates=[template]) for template in templates]
@@ -266,6 +274,8 @@ def test_predict_takes_one_label_list_or_one_per_text(model: ZeroShotPreTrainedM
     assert all(sum(result["scores"].values()) == pytest.approx(1) for result in shared)
     own = model.predict(TEXTS[:2], [["sports", "music"], ["cooking"]], multi_label=True)
     assert [list(result["scores"]) for result in own] == [["sports", "music"], ["cooking"]]
+    if not model.independent_of_other_candidates:
+        return
     logits = model.predict_logits(TEXTS[:1], ["music"])
     assert own[0]["scores"]["music"] == pytest.approx(logits.sigmoid().item(), abs=1e-6)
 
@@ -300,6 +310,7 @@ def test_texts_beyond_the_limit_are_reported(model: ZeroShotPreTrainedModel, cap
         (["a", "b"], [["x"]], ValueError, "Expected one list of candidate labels per text, found 1 lists for 2 texts"),
         (["a"], [["x", "x"]], ValueError, "Candidate labels of text 0: Expected distinct candidate labels"),
         (["a"], ["goal " * 100], ValueError, "Expected labels of at most 64 tokens, found one of 102"),
+        (["a"], ["x [SEP] y"], ValueError, "Expected label names without the tokenizer's reserved tokens, found '[SEP]'"),
     ],
 )
 def test_bad_input_gets_the_documented_error(
@@ -323,8 +334,9 @@ def test_forward_without_labels_of_the_right_shape_is_refused(model: ZeroShotPre
         model(inputs["input_ids"], inputs["attention_mask"])
 
 
-def test_golden_logits(architecture: str, model: ZeroShotPreTrainedModel) -> None:
+def test_golden_logits(variant: Variant, model: ZeroShotPreTrainedModel) -> None:
     """A change of the mathematics shows here. Renew: delete the architecture's entry and run the test once."""
+    architecture = str(variant)
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.is_file() else {}
     logits = model.predict_logits(TEXTS, LABELS)
     if architecture not in golden:

@@ -58,10 +58,11 @@ def test_label_expansion(mode: Literal["pairs", "rows"], positives: list[list[st
     }
 
 
-def test_a_row_without_labels_is_no_pair() -> None:
-    batch = {"text": ["hm"], "labels": [[]], "negatives": [["a"]]}
-    assert expand_labels(batch, "pairs")["text"] == []
-    assert expand_labels(batch, "rows")["positives"] == [[]]
+@pytest.mark.parametrize("mode", ["pairs", "rows"])
+def test_a_row_of_negatives_alone_is_one_example_and_one_of_nothing_none(mode: Literal["pairs", "rows"]) -> None:
+    """A premise that entails nothing still says what does not hold."""
+    batch = {"text": ["hm", "hm hm"], "labels": [[], []], "negatives": [["a", "b"], []]}
+    assert expand_labels(batch, mode) == {"text": ["hm"], "labels": [[]], "negatives": [["a", "b"]], "positives": [[]]}
 
 
 @pytest.mark.parametrize(("mode", "count"), [("pairs", 39), ("rows", 20)])

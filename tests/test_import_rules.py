@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "generation": {"models", "data", "settings", "version"},
     "evaluation": {"models", "data"},
     "inference": {"models", "data"},
+    "benchmark": {"models", "data", "training", "evaluation", "console"},
 }
 
 

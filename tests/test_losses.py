@@ -7,7 +7,7 @@ import torch
 
 from zeroshot.models import ZeroShotPreTrainedModel, build_inputs
 from zeroshot.training import LOSSES
-from zeroshot.training.losses import clear_negatives
+from zeroshot.training.losses import clear_negatives, distillation_loss
 
 from .conftest import LABELS, TEXTS
 
@@ -190,3 +190,23 @@ def test_margin_adds_the_gradient_of_cleared_pairs_only() -> None:
     logits, targets = torch.tensor([[2.0, 1.9, -3.0]]), torch.tensor([[1, -100, -100]])
     gradient = compute_gradient("sigmoid", logits, clear_negatives(logits, targets, 1.0))
     assert (gradient != 0).tolist() == [[True, False, True]]
+
+
+def test_distillation_is_the_divergence_of_two_rankings() -> None:
+    student, teacher = torch.tensor([[1.0, 0.0, 5.0]], requires_grad=True), torch.tensor([[2.0, 0.0, -3.0]])
+    scored = torch.tensor([[True, True, False]])
+    p = torch.tensor([2.0, 0.0]).softmax(0)
+    q = torch.tensor([1.0, 0.0]).softmax(0)
+    loss = distillation_loss(student, teacher, scored)
+    assert loss.item() == pytest.approx((p * (p / q).log()).sum().item(), rel=1e-5)
+    loss.backward()
+    assert student.grad is not None and student.grad[0, 2] == 0 and student.grad[0, 0] < 0
+    assert distillation_loss(teacher, teacher + 7.0).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_pairs_that_were_not_scored_stay_out() -> None:
+    """Their logits mean nothing: they can neither be cleared nor count."""
+    logits, targets = torch.tensor([[5.0, -9.0, -9.0]]), torch.tensor([[1, -100, 0]])
+    scored = torch.tensor([[True, False, False]])
+    assert clear_negatives(logits, targets, 1.0, scored).tolist() == [[1, -100, -100]]
+    assert clear_negatives(logits, targets, 1.0).tolist() == [[1, 0, 0]]

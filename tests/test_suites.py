@@ -107,6 +107,9 @@ class FixedModel:
         self.asked.append(kwargs)
         return torch.tensor(self.logits[len(candidate_labels)])
 
+    def predict_shortlist(self, *_args: Any, **_kwargs: Any) -> None:
+        """One stage only."""
+
 
 def test_results_and_their_unweighted_mean() -> None:
     sets = {

@@ -48,6 +48,21 @@ def _predict(arguments: argparse.Namespace) -> None:
     )
 
 
+def _benchmark(arguments: argparse.Namespace) -> None:
+    from .benchmark import benchmark_command
+
+    table = benchmark_command(
+        arguments.recipe,
+        architectures=arguments.architectures,
+        seeds=arguments.seeds,
+        suites=arguments.suite,
+        rows=arguments.rows,
+        output=Path(arguments.output),
+        overrides=arguments.overrides,
+    )
+    sys.stdout.write(table + "\n")
+
+
 def _report_data(arguments: argparse.Namespace) -> None:
     from .data import load_source
     from .data.report import build_report
@@ -115,6 +130,20 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     predict.set_defaults(run=_predict)
+
+    compare = verbs.add_parser(
+        "benchmark", help="train and measure architectures on one recipe, with several seeds", allow_abbrev=False
+    )
+    compare.add_argument("recipe", help="training recipe, such as configs/benchmark.yaml")
+    compare.add_argument("--architectures", nargs="+", default=["all"], help="keys (default: all)")
+    compare.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run each (default: 0 1 2)")
+    compare.add_argument("--suite", action="append", default=[], help="further folder of test sets; may be repeated")
+    compare.add_argument("--rows", type=int, default=DEFAULT_ROWS, help="most rows of a set (default %(default)s)")
+    compare.add_argument("--output", default="outputs/benchmark", help="folder of models and tables (default %(default)s)")
+    compare.add_argument(
+        "--overrides", nargs=argparse.REMAINDER, default=[], help="last: settings of the recipe, as for train.py"
+    )
+    compare.set_defaults(run=_benchmark)
 
     data = verbs.add_parser("data", help="look at rows before training on them", allow_abbrev=False)
     data_verbs = data.add_subparsers(dest="data_verb", required=True)

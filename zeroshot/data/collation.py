@@ -1,7 +1,7 @@
 """From training examples to a batch: every distinct label is worded and tokenised once."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from transformers import BatchEncoding, PreTrainedTokenizerBase
@@ -22,6 +22,9 @@ class ZeroShotCollator:
         max_tokens: The most tokens of a text or label.
         class_templates: Wordings with one placeholder `{}`; one is drawn per label and batch.
         label_sets: Per source its closed set of labels, or None.
+        candidates_per_text: The most labels of the batch that a text is scored against: those it brought first, then a
+            seeded draw of the others. The whole grid when None. For architectures that pay for every pair.
+        sentence_sources: Numbers of the sources whose labels are whole sentences, around which no template is put.
     """
 
     def __init__(
@@ -30,10 +33,14 @@ class ZeroShotCollator:
         max_tokens: int,
         class_templates: Sequence[str],
         label_sets: Sequence[Sequence[str] | None],
+        candidates_per_text: int | None = None,
+        sentence_sources: Collection[int] = (),
     ):
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.class_templates = list(class_templates)
+        self.candidates_per_text = candidates_per_text
+        self.sentence_sources = frozenset(sentence_sources)
         self.label_sets = [None if names is None else frozenset(names) for names in label_sets]
 
     def build_targets(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
@@ -49,13 +56,34 @@ class ZeroShotCollator:
                     targets[row, column] = 0
         return targets
 
-    def __call__(self, examples: Sequence[TrainingExample]) -> BatchEncoding:
-        """The arguments of `forward`: texts (B, S), distinct labels (N, L), and `labels` (B, N)."""
-        classes = list(dict.fromkeys(name for example in examples for name in example["positives"] + example["negatives"]))
+    def choose_candidates(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
+        """Which pairs are scored, (B, N) bool: a text's own labels, positives before negatives, then drawn ones."""
+        mask = torch.zeros(len(examples), len(classes), dtype=torch.bool)
+        column = {name: position for position, name in enumerate(classes)}
+        for row, example in enumerate(examples):
+            drawn = random.Random(f"{example['draw']}-candidates").sample(classes, len(classes))
+            ranked = dict.fromkeys([*example["positives"], *example["negatives"], *drawn])
+            mask[row, [column[name] for name in list(ranked)[: self.candidates_per_text]]] = True
+        return mask
+
+    def word_classes(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> list[str]:
+        """Put every label into a drawn template, except those that are sentences."""
         seed = examples[0]["draw"]
-        worded = [random.Random(f"{seed}-{name}").choice(self.class_templates).format(name) for name in classes]
+        of_sentences = [example for example in examples if example["source"] in self.sentence_sources]
+        sentences = {name for example in of_sentences for name in example["positives"] + example["negatives"]}
+        return [
+            name if name in sentences else random.Random(f"{seed}-{name}").choice(self.class_templates).format(name)
+            for name in classes
+        ]
+
+    def __call__(self, examples: Sequence[TrainingExample]) -> BatchEncoding:
+        """The arguments of `forward`: texts (B, S), distinct labels (N, L), `labels` (B, N), maybe `candidate_mask`."""
+        classes = list(dict.fromkeys(name for example in examples for name in example["positives"] + example["negatives"]))
+        worded = self.word_classes(examples, classes)
         texts = [example["text"] for example in examples]
         # Long texts were counted when the lengths were measured; a warning per batch would bury the progress bar.
         batch = build_inputs(self.tokenizer, texts, worded, self.max_tokens, overflow="cut")
         batch["labels"] = self.build_targets(examples, classes)
+        if self.candidates_per_text is not None:
+            batch["candidate_mask"] = self.choose_candidates(examples, classes)
         return batch

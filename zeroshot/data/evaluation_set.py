@@ -40,8 +40,14 @@ def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str
         candidate_labels: Candidates of every row instead of the source's own: a list, or names separated by commas.
 
     Raises:
-        ValueError: If no row has a label, a row's label is no candidate, or a candidate stands there twice.
+        ValueError: If the rows are pairs of NLI, no row has a label, a row's label is no candidate, or a candidate stands
+            there twice.
     """
+    if source.labels_are_sentences:
+        raise ValueError(
+            f"Expected rows with label names to measure with, found premises and hypotheses in {source.name!r}. "
+            "Name the file among the train_files only."
+        )
     closed = source.candidate_labels if candidate_labels is None else check_candidate_labels(candidate_labels)
     numbered = [(number, row) for number, row in enumerate(source.rows, start=1) if row["labels"]]
     rows = [row for _, row in numbered]

@@ -32,14 +32,17 @@ def expand_labels(batch: dict, mode: Literal["pairs", "rows"]) -> dict:
     Args:
         batch: Columns of valid rows.
         mode: `pairs` makes one example of every (text, label) pair, so that a text with three labels is seen three times
-            an epoch; `rows` keeps one example a text, which brings all its labels.
+            an epoch; `rows` keeps one example a text, which brings all its labels. A row of negatives alone is one example,
+            a row of neither none.
 
     Returns:
         The columns with `positives` added.
     """
     output: dict[str, list] = {name: [] for name in (*batch, "positives")}
     for position, labels in enumerate(batch["labels"]):
-        for positives in [labels] if mode == "rows" else [[label] for label in labels]:
+        if not labels and not batch["negatives"][position]:
+            continue
+        for positives in [labels] if mode == "rows" or not labels else [[label] for label in labels]:
             for name in batch:
                 output[name].append(batch[name][position])
             output["positives"].append(positives)
@@ -93,6 +96,7 @@ class TrainingDataset(torch.utils.data.Dataset):
             raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
         self.rows: Dataset = concatenate_datasets(tables)
         self.pools = [source.candidate_labels for source in sources]
+        self.sentence_sources = [number for number, source in enumerate(sources) if source.labels_are_sentences]
         self.num_negatives = num_negatives
         self.seed = seed
         # Shared memory: persistent workers would keep the first epoch's copy of a plain number.

@@ -20,7 +20,7 @@ from datasets.exceptions import DatasetsError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 LIST_COLUMNS = ("labels", "negatives", "all_labels", "true_labels")
-COLUMNS = ("text", "label", *LIST_COLUMNS)
+COLUMNS = ("text", "premise", "hypothesis", "label", *LIST_COLUMNS)
 PACKAGED = Path(__file__).parent / "starter"
 
 
@@ -157,7 +157,7 @@ def _read_csv(path: Path, list_columns: Iterable[str]) -> Iterator[RawRow]:
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise ValueError(f"Expected distinct columns in {str(path)!r}, found {repeated[0]!r} twice. Rename or remove one.")
-    if "text" not in header:
+    if "text" not in header and "premise" not in header:
         raise ValueError(
             f"Expected a column 'text' in {str(path)!r}, found {', '.join(header) or 'none'}. Name the column 'text'."
         )

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 from datasets import Dataset, Features, List, Value
 from transformers.utils import logging
 
+from .nli import holds_pairs, merge_premises, read_pair
 from .reading import parse_json, read_raw_rows, read_text, resolve_path
 
 logger = logging.get_logger(__name__)
@@ -49,12 +50,14 @@ class Source:
         candidate_labels: The closed set from which every row was labelled in full, so that a label a row does not have
             does not hold; None where rows were labelled freely.
         rejected: The refused rows with reasons.
+        labels_are_sentences: Whether the labels are hypotheses, around which no template is put.
     """
 
     name: str
     rows: Dataset
     candidate_labels: list[str] | None = None
     rejected: list[RejectedRow] = field(default_factory=list)
+    labels_are_sentences: bool = False
 
 
 def _show(value: Any) -> str:
@@ -146,13 +149,24 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
     return {"text": text, "labels": labels, "negatives": negatives}
 
 
-def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None) -> Row:
-    """Parse and check the JSON text of a row; `known` is the closed set that its labels must be from, if there is one."""
+def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None, pairs: bool) -> Row:
+    """Parse and check the JSON text of a row.
+
+    Args:
+        content: The text.
+        keep_unlabelled: See [`validate_row`].
+        known: The closed set that its labels must be from, if there is one.
+        pairs: Whether it is a pair of NLI.
+    """
     try:
         parsed = parse_json(content)
     except ValueError as error:
         raise ValueError(f"Expected JSON, found {error}. The line may be half written; write it anew.") from error
-    row = validate_row(parsed, keep_unlabelled=keep_unlabelled)
+    row = (
+        validate_row(read_pair(parsed), keep_unlabelled=True)
+        if pairs
+        else validate_row(parsed, keep_unlabelled=keep_unlabelled)
+    )
     unknown = [label for label in row["labels"] + row["negatives"] if known is not None and label not in known]
     if unknown:
         raise ValueError(
@@ -162,7 +176,7 @@ def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None)
     return row
 
 
-def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[str] | None) -> dict:
+def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[str] | None, pairs: bool) -> dict:
     """The `map` over raw rows: valid rows get their columns, refused ones their `problem`."""
     known = None if candidate_labels is None else frozenset(candidate_labels)
     output: dict[str, list] = {"text": [], "labels": [], "negatives": [], "problem": []}
@@ -171,7 +185,7 @@ def _validate_batch(batch: dict, keep_unlabelled: bool, candidate_labels: list[s
         problem = read_problem
         if problem is None:
             try:
-                row = _read_row(content, keep_unlabelled, known)
+                row = _read_row(content, keep_unlabelled, known, pairs)
             except ValueError as error:
                 problem = str(error).encode("utf-8", "backslashreplace").decode("utf-8")
         for name, value in row.items():
@@ -220,11 +234,35 @@ def read_label_set(source: str) -> list[str] | None:
     return read_label_file(path.parent / "labels.json")
 
 
+def _list_rejected(source: str, table: Dataset, problems: list[str | None]) -> list[RejectedRow]:
+    """The refused rows of a table, with the most frequent reasons in the log.
+
+    Raises:
+        ValueError: If all were refused.
+    """
+    bad = [position for position, problem in enumerate(problems) if problem is not None]
+    rejected: list[RejectedRow] = [
+        {"source": source, "row": row["row"], "problem": str(problems[position]), "content": row["content"]}
+        for position, row in zip(bad, table.select(bad), strict=True)
+    ]
+    if rejected:
+        reasons = "; ".join(
+            f"{count} x {reason}" for reason, count in Counter(r["problem"] for r in rejected).most_common(3)
+        )
+        first = f"row {rejected[0]['row']}"
+        if len(rejected) == len(problems):
+            raise ValueError(f"Expected valid rows in {source!r}, found none in {len(rejected)} (first {first}): {reasons}")
+        logger.warning(f"{source}: {len(rejected)} of {len(problems)} rows refused (first {first}): {reasons}")
+    return rejected
+
+
 def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
     """Read and validate a source; good rows are never lost to bad ones.
 
     Args:
-        source: See [`read_raw_rows`].
+        source: See [`read_raw_rows`]. Rows of NLI (`premise`, `hypothesis`, `label`) become rows of their premises, with
+            the hypotheses that are entailed as labels and the others as negatives; those without a label are kept, and
+            `labels.json`, which names the three classes, does not count.
         keep_unlabelled: Whether rows without labels (out of scope) are valid.
 
     Returns:
@@ -234,30 +272,25 @@ def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
         FileNotFoundError: If the file is not there.
         ValueError: If no row is valid; the message shows the most frequent reasons.
     """
-    candidate_labels = read_label_set(source)
-    table = read_raw_rows(source).map(
+    raw = read_raw_rows(source)
+    pairs = holds_pairs(raw["content"])
+    candidate_labels = None if pairs else read_label_set(source)
+    table = raw.map(
         _validate_batch,
         batched=True,
-        fn_kwargs={"keep_unlabelled": keep_unlabelled, "candidate_labels": candidate_labels},
+        fn_kwargs={"keep_unlabelled": keep_unlabelled, "candidate_labels": candidate_labels, "pairs": pairs},
         features=Features({"row": Value("int64"), "content": Value("string"), "problem": Value("string"), **ROW_FEATURES}),
         desc=f"Validating {source}",
     )
     problems = table["problem"][:]
     good = [position for position, problem in enumerate(problems) if problem is None]
-    bad = table.select([position for position, problem in enumerate(problems) if problem is not None])
-    rejected: list[RejectedRow] = [
-        {"source": source, "row": row["row"], "problem": row["problem"], "content": row["content"]} for row in bad
-    ]
-    if rejected:
-        reasons = "; ".join(
-            f"{count} x {reason}" for reason, count in Counter(r["problem"] for r in rejected).most_common(3)
-        )
-        first = f"row {rejected[0]['row']}"
-        if not good:
-            raise ValueError(f"Expected valid rows in {source!r}, found none in {len(rejected)} (first {first}): {reasons}")
-        logger.warning(f"{source}: {len(rejected)} of {len(problems)} rows refused (first {first}): {reasons}")
     rows = table.select(good).remove_columns(["row", "content", "problem"])
-    return Source(source, rows, candidate_labels, rejected)
+    if pairs:
+        columns, refused = merge_premises(rows)
+        rows = Dataset.from_dict(columns, features=ROW_FEATURES)
+        for position, problem in refused.items():
+            problems[good[position]] = problem
+    return Source(source, rows, candidate_labels, _list_rejected(source, table, problems), labels_are_sentences=pairs)
 
 
 def write_rejected_rows(sources: list[Source], path: Path) -> int:

@@ -99,6 +99,17 @@ METRICS: dict[str, Callable[[Grid, Grid], float]] = {
 }
 
 
+def shortlist_recall(shortlist: Grid, targets: Grid) -> float:
+    """Mean share of a text's labels that are in its shortlist, (B, N) bool: recall@k of the first stage.
+
+    Example:
+        >>> shortlist_recall(np.array([[True, False, True]]), np.array([[1, 1, 0]]))
+        0.5
+    """
+    holds = targets == 1
+    return float(((shortlist & holds).sum(axis=1) / holds.sum(axis=1)).mean())
+
+
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
     """All metrics, in the form that `Trainer(compute_metrics=...)` expects."""
     return {name: metric(prediction.predictions, prediction.label_ids) for name, metric in METRICS.items()}

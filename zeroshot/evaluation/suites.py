@@ -13,7 +13,7 @@ from ..data import EvaluationSet, build_evaluation_set, load_source
 from ..data.reading import PACKAGED
 from ..data.validation import read_label_file
 from ..models import ZeroShotPreTrainedModel
-from .metrics import METRICS
+from .metrics import METRICS, shortlist_recall
 
 logger = logging.get_logger(__name__)
 
@@ -22,15 +22,19 @@ DEFAULT_METRICS = ("accuracy", "macro_f1")
 SET_FILES = ("labels.json", "test.jsonl")
 
 
-class SetResult(TypedDict):
-    """Result on one set."""
-
+class _Measured(TypedDict):
     accuracy: float
     accuracy_at_k: float
     macro_f1: float
     mrr: float
     n: int  # rows measured
     labels: int  # candidate labels
+
+
+class SetResult(_Measured, total=False):
+    """Result on one set."""
+
+    shortlist_recall: float  # share of the labels that hold which the second stage got to see, where there are two stages
 
 
 class SuiteResult(TypedDict):
@@ -108,8 +112,12 @@ def evaluate_model(
     for name, one in sets.items():
         logits = model.predict_logits(one.texts, one.candidate_labels, show_progress_bar=show_progress_bar, **kwargs)
         values = {key: metric(logits.numpy(), one.targets) for key, metric in METRICS.items()}
+        shortlist = model.predict_shortlist(one.texts, one.candidate_labels, **kwargs)
+        if shortlist is not None:
+            values["shortlist_recall"] = shortlist_recall(shortlist.numpy(), one.targets)
         results[name] = {**values, "n": len(one), "labels": len(one.candidate_labels)}
-    mean = {key: sum(result[key] for result in results.values()) / len(results) for key in METRICS}
+    measured = [key for key in next(iter(results.values())) if key not in ("n", "labels")]
+    mean = {key: sum(result[key] for result in results.values()) / len(results) for key in measured}
     return {"mean": mean, "sets": results}
 
 

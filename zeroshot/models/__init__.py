@@ -3,9 +3,19 @@
 from transformers import AutoConfig, AutoModel
 
 from .configuration_biencoder import BiEncoderConfig
+from .configuration_cascade import CascadeConfig
+from .configuration_crossencoder import CrossEncoderConfig
+from .configuration_jointencoder import JointEncoderConfig
+from .configuration_lateinteraction import LateInteractionConfig
+from .configuration_polyencoder import PolyEncoderConfig
 from .configuration_zeroshot import ZeroShotConfig
 from .inputs_zeroshot import build_inputs
 from .modeling_biencoder import BiEncoderForZeroShotClassification
+from .modeling_cascade import CascadeForZeroShotClassification
+from .modeling_crossencoder import CrossEncoderForZeroShotClassification
+from .modeling_jointencoder import JointEncoderForZeroShotClassification
+from .modeling_lateinteraction import LateInteractionForZeroShotClassification
+from .modeling_polyencoder import PolyEncoderForZeroShotClassification
 from .modeling_zeroshot import ZeroShotOutput, ZeroShotPreTrainedModel
 from .pipeline_zeroshot import ZeroShotPipeline
 
@@ -49,11 +59,26 @@ def get_architecture(key: str) -> type[ZeroShotPreTrainedModel]:
 
 
 register_architecture("biencoder", BiEncoderForZeroShotClassification)
+register_architecture("polyencoder", PolyEncoderForZeroShotClassification)
+register_architecture("lateinteraction", LateInteractionForZeroShotClassification)
+register_architecture("crossencoder", CrossEncoderForZeroShotClassification)
+register_architecture("jointencoder", JointEncoderForZeroShotClassification)
+register_architecture("cascade", CascadeForZeroShotClassification)
 
 __all__ = [
     "ARCHITECTURES",
     "BiEncoderConfig",
     "BiEncoderForZeroShotClassification",
+    "CascadeConfig",
+    "CascadeForZeroShotClassification",
+    "CrossEncoderConfig",
+    "CrossEncoderForZeroShotClassification",
+    "JointEncoderConfig",
+    "JointEncoderForZeroShotClassification",
+    "LateInteractionConfig",
+    "LateInteractionForZeroShotClassification",
+    "PolyEncoderConfig",
+    "PolyEncoderForZeroShotClassification",
     "ZeroShotConfig",
     "ZeroShotOutput",
     "ZeroShotPipeline",

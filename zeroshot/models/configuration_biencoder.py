@@ -5,6 +5,17 @@ from .configuration_zeroshot import ZeroShotConfig
 POOLINGS = ("mean", "max", "cls")
 
 
+def check_pooling(pooling: str) -> str:
+    """Return the name of a pooling.
+
+    Raises:
+        ValueError: If it is not one of `POOLINGS`.
+    """
+    if pooling not in POOLINGS:
+        raise ValueError(f"Expected pooling to be one of {', '.join(POOLINGS)}, found {pooling!r}. Choose one of them.")
+    return pooling
+
+
 class BiEncoderConfig(ZeroShotConfig):
     """Configuration of [`BiEncoderForZeroShotClassification`].
 
@@ -19,7 +30,5 @@ class BiEncoderConfig(ZeroShotConfig):
     model_type = "zeroshot-biencoder"
 
     def __init__(self, text_config=None, *, pooling="mean", **kwargs):
-        if pooling not in POOLINGS:
-            raise ValueError(f"Expected pooling to be one of {', '.join(POOLINGS)}, found {pooling!r}. Choose one of them.")
-        self.pooling = pooling
+        self.pooling = check_pooling(pooling)
         super().__init__(text_config, **kwargs)

@@ -30,12 +30,32 @@ def check_class_template(template: str) -> str:
     return template
 
 
+def resolve_encoder_config(encoder: str | dict | PreTrainedConfig) -> PreTrainedConfig:
+    """Return an encoder's configuration from its `model_type`, its dictionary, or itself.
+
+    Raises:
+        ValueError: If it is an encoder-decoder.
+    """
+    if isinstance(encoder, str | dict):
+        encoder = AutoConfig.for_model(
+            **{"model_type": "bert", **({"model_type": encoder} if isinstance(encoder, str) else encoder)}
+        )
+    if encoder.is_encoder_decoder:
+        raise ValueError(
+            f"Expected an encoder, found the encoder-decoder {encoder.model_type!r}. "
+            "Choose an encoder such as BERT, RoBERTa, MPNet, DeBERTa or ModernBERT."
+        )
+    return encoder
+
+
 class ZeroShotConfig(PreTrainedConfig):
     """What every architecture stores: the encoder's configuration and how label names become inputs.
 
     Args:
         text_config: Configuration of the encoder, as an object or a dictionary with its `model_type`.
             A default BERT configuration when left out.
+        class_config: Configuration of the labels' own encoder; labels share the texts' encoder when left out.
+        freeze_class_encoder: Whether the labels' own encoder keeps its weights in training.
         class_templates: The wordings in which a label name is encoded, each with one placeholder `{}`. With several,
             the logit of a label is the mean over the wordings.
         max_tokens: The most tokens of a text or of a label, special tokens included. Texts beyond it are cut with a
@@ -48,32 +68,32 @@ class ZeroShotConfig(PreTrainedConfig):
     """
 
     model_type = "zeroshot"
-    sub_configs = {"text_config": AutoConfig}
+    sub_configs = {"text_config": AutoConfig, "class_config": AutoConfig}
 
     def __init__(
         self,
         text_config=None,
         *,
+        class_config=None,
+        freeze_class_encoder=False,
         class_templates=("{}",),
         max_tokens=512,
         logit_scale_init_value=3.0,
         logit_bias_init_value=-9.0,
         **kwargs,
     ):
-        if text_config is None:
-            text_config = AutoConfig.for_model("bert")
-        elif isinstance(text_config, dict):
-            text_config = AutoConfig.for_model(**{"model_type": "bert", **text_config})
-        if text_config.is_encoder_decoder:
-            raise ValueError(
-                f"Expected an encoder, found the encoder-decoder {text_config.model_type!r}. "
-                "Choose an encoder such as BERT, RoBERTa, MPNet, DeBERTa or ModernBERT."
-            )
+        text_config = resolve_encoder_config("bert" if text_config is None else text_config)
+        if class_config is not None:
+            class_config = resolve_encoder_config(class_config)
+        elif freeze_class_encoder:
+            raise ValueError("Expected a class_config with freeze_class_encoder, found none. Set class_encoder too.")
         if isinstance(class_templates, str) or not class_templates:
             raise ValueError(f"Expected a list of at least one template, found {class_templates!r}. Write ['{{}}'].")
         if max_tokens < 4:
             raise ValueError(f"Expected max_tokens of at least 4 tokens, found {max_tokens}. Raise it.")
         self.text_config = text_config
+        self.class_config = class_config
+        self.freeze_class_encoder = freeze_class_encoder
         self.class_templates = [check_class_template(template) for template in class_templates]
         self.max_tokens = max_tokens
         self.logit_scale_init_value = logit_scale_init_value

@@ -158,6 +158,28 @@ def tokenize(
     return token_ids
 
 
+def tokenize_classes(tokenizer: PreTrainedTokenizerBase, class_texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Turn worded labels into token ids; a label is never cut, and cannot smuggle in a token that steers the model.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        class_texts: Label names, already put into a template.
+        max_tokens: The most tokens of a label, special tokens included.
+
+    Raises:
+        ValueError: If a label is too long, or holds a reserved token such as `[SEP]`.
+    """
+    special_tokens = tokenizer.all_special_tokens
+    for text in class_texts:
+        reserved = next((token for token in special_tokens if token in text), None)
+        if reserved is not None:
+            raise ValueError(
+                f"Expected label names without the tokenizer's reserved tokens, found {reserved!r} in {text[:80]!r}. "
+                "Write it in other characters."
+            )
+    return tokenize(tokenizer, class_texts, max_tokens, overflow="error")
+
+
 def pad(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[Sequence[int]]) -> BatchEncoding:
     """Return `input_ids` and `attention_mask`, both (rows, longest row), int64."""
     return tokenizer.pad(
@@ -186,10 +208,10 @@ def build_inputs(
         `input_ids`, `attention_mask` (B, S) and `class_input_ids`, `class_attention_mask` (N, L), int64.
 
     Raises:
-        ValueError: If a label is longer than `max_tokens` tokens.
+        ValueError: If a label is longer than `max_tokens` tokens, or holds a reserved token.
     """
     inputs = pad(tokenizer, tokenize(tokenizer, texts, max_tokens, overflow=overflow))
-    classes = pad(tokenizer, tokenize(tokenizer, class_texts, max_tokens, overflow="error"))
+    classes = pad(tokenizer, tokenize_classes(tokenizer, class_texts, max_tokens))
     inputs["class_input_ids"] = classes["input_ids"]
     inputs["class_attention_mask"] = classes["attention_mask"]
     return inputs

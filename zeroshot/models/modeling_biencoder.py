@@ -2,9 +2,9 @@
 
     logit(x, c) = exp(a) * cos(pool(E(x)), pool(E(c))) + b
 
-`E` is the encoder (one for both sides), `pool` reads token states where the mask is 1, `a` and `b` are learned.
-Cost for B texts and N labels: B + N passes of the encoder, then B * N * D multiplications. Labels are encoded once
-and kept, so the price of a text hardly grows with N: choose it for many labels or many texts.
+`E` is the encoder (one for both sides, or one each: `class_config`), `pool` reads token states where the mask is 1, `a`
+and `b` are learned. Cost for B texts and N labels: B + N passes of the encoder, then B * N * D multiplications. Labels are
+encoded once and kept, so the price of a text hardly grows with N: choose it for many labels or many texts.
 
 Sources: Sentence-BERT (https://arxiv.org/abs/1908.10084) for the two towers and the pooling; SigLIP
 (https://arxiv.org/abs/2303.15343) for scale and bias. We depart from SigLIP in one thing: both sides share the encoder.
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from .configuration_biencoder import BiEncoderConfig
+from .features_zeroshot import Features
 from .modeling_zeroshot import ZeroShotPreTrainedModel
 
 
@@ -28,23 +29,29 @@ def pool_tokens(states: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch
 
 
 class BiEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
-    """See the module's text. Text and label features are unit vectors, (B, D) and (N, D), float32."""
+    """See the module's text. Features are unit `vectors`, (B, D) and (N, D), float32."""
 
     config_class = BiEncoderConfig
+    takes_class_encoder = True
 
     def __init__(self, config: BiEncoderConfig):
         super().__init__(config)
         self.post_init()
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        states = self.encode_tokens(input_ids, attention_mask)  # (B, S, D)
-        vectors = pool_tokens(states.float(), attention_mask, self.config.pooling)  # (B, D)
-        return nn.functional.normalize(vectors, dim=-1)
+    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        vectors = pool_tokens(states.float(), mask, self.config.pooling)  # (rows, D)
+        return {"vectors": nn.functional.normalize(vectors, dim=-1)}
 
-    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> torch.Tensor:
-        return self.encode_text(class_input_ids, class_attention_mask)  # (N, D)
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
+        return self._pool(self.encode_tokens(input_ids, attention_mask), attention_mask)
 
-    def score(self, text_features: torch.Tensor, class_features: torch.Tensor) -> torch.Tensor:
+    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
+        return self._pool(self.encode_class_tokens(class_input_ids, class_attention_mask), class_attention_mask)
+
+    def score(
+        self, text_features: Features, class_features: Features, candidate_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        texts, classes = text_features["vectors"], class_features["vectors"]
         # Cosines lie close together: bfloat16's three digits would blur them.
-        with torch.autocast(text_features.device.type, enabled=False):
-            return self.scale_logits(text_features @ class_features.T)  # (B, N)
+        with torch.autocast(texts.device.type, enabled=False):
+            return self.scale_logits(texts @ classes.T)  # (B, N)

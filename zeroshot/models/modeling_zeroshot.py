@@ -1,26 +1,24 @@
-"""What all architectures share: the two phases, the forward contract, loading, prediction.
+"""What all architectures share: the two phases, the forward contract, loading and saving.
 
-A subclass writes `encode_text`, `encode_classes` and `score`; everything else is here, once.
+A subclass writes `encode_text`, `encode_classes` and `score`; everything else is here and in `prediction_zeroshot`, once.
 Dimension letters: B texts, N candidate labels, S text tokens, L label tokens, D hidden size.
 """
 
 import copy
 import inspect
-from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from tqdm.auto import tqdm
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput, logging
 
-from .configuration_zeroshot import ZeroShotConfig, check_class_template
-from .inputs_zeroshot import check_batch_size, check_candidate_labels, check_labels_per_text, check_texts, pad, tokenize
+from .configuration_zeroshot import ZeroShotConfig
+from .features_zeroshot import Features
+from .prediction_zeroshot import ZeroShotPrediction
 
 logger = logging.get_logger(__name__)
 
@@ -34,14 +32,16 @@ class ZeroShotOutput(ModelOutput):
     Args:
         loss: Mean binary cross-entropy over the cells that are candidates, shape (); only when `labels` were given.
         logits: Raw scores, (B, N), float32: higher is more likely, 0 is an even chance.
-        text_features: What `encode_text` returned.
-        class_features: What `encode_classes` returned.
+        first_logits: Those of the first stage alone, (B, N), where there are two.
+        text_features: What `encode_text` returned: named tensors, one row a text.
+        class_features: What `encode_classes` returned: named tensors, one row a label.
     """
 
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
-    text_features: torch.Tensor | None = None
-    class_features: torch.Tensor | None = None
+    first_logits: torch.Tensor | None = None
+    text_features: Features | None = None
+    class_features: Features | None = None
 
 
 def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -58,21 +58,54 @@ def build_encoder(text_config) -> PreTrainedModel:
     return AutoModel.from_config(text_config, **({"add_pooling_layer": False} if takes_pooler else {}))
 
 
+def find_first_position(encoder: PreTrainedModel) -> int:
+    """The position of a sequence's first token: RoBERTa and its kin count from behind the padding index, others from 0."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.padding_idx + 1
+    return 0
+
+
 def count_positions(text_config, tokenizer) -> int:
     """The most tokens that the tokenizer and the encoder's position table allow; 512 where neither sets a limit."""
     limit = tokenizer.model_max_length
-    if (positions := getattr(text_config, "max_position_embeddings", None)) is not None:
-        limit = min(limit, positions)
+    positions = getattr(text_config, "max_position_embeddings", None)
     with torch.device("meta"):
         encoder = build_encoder(text_config)
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            # RoBERTa and its kin count positions from behind the padding index.
-            limit = min(limit, module.num_embeddings - module.padding_idx - 1)
+    if positions is not None:
+        limit = min(limit, positions - find_first_position(encoder))
     return limit if limit < VERY_LARGE_INTEGER else 512
 
 
-class ZeroShotPreTrainedModel(PreTrainedModel):
+def load_encoder_config(name: str, dropout: float | None = None, **kwargs) -> PreTrainedConfig:
+    """Read an encoder's configuration, with every dropout rate replaced and without the local path it came from."""
+    config = AutoConfig.from_pretrained(name, **kwargs)
+    if dropout is not None:
+        for field, value in config.to_dict().items():
+            if "dropout" in field and isinstance(value, float):
+                setattr(config, field, dropout)
+    config._name_or_path = ""  # config.json must not tell a local path
+    return config
+
+
+def check_same_tokenizer(tokenizer, other, name: str) -> None:
+    """Texts and labels are tokenised by one function, so both encoders must know the same ids."""
+    if tokenizer.get_vocab() != other.get_vocab():
+        raise ValueError(
+            f"Expected a class_encoder with the text encoder's vocabulary, found another in {name!r}. Choose two encoders "
+            "of one family."
+        )
+
+
+def copy_weights(encoder: PreTrainedModel, name: str, **kwargs) -> None:
+    """Load the pretrained weights of `name` into an encoder that may lack parts of it, such as the pooler."""
+    weights = AutoModel.from_pretrained(name, config=copy.deepcopy(encoder.config), **kwargs)
+    state = weights.state_dict()
+    encoder.to(weights.dtype)
+    encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})
+
+
+class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
     """Base of all architectures; see the module's text for what a subclass adds."""
 
     config_class = ZeroShotConfig
@@ -85,12 +118,22 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
     # Our losses are means over a batch: without this the Trainer would not divide by accumulation steps.
     accepts_loss_kwargs = False
-    # Whether a label's score is the same in any company of other candidates.
-    independent_of_other_candidates = True
+    # Whether labels may have an encoder of their own; without cross-attention the two sides need not share one.
+    takes_class_encoder = False
+    # Whether the work of `score` grows with the number of pairs, so that training scores a choice of them.
+    pays_per_pair = False
+    # Whether only the labels of a shortlist are scored by all that the model has.
+    has_shortlist = False
+    # Whether attention itself is replaced, which some encoders (MPNet, DeBERTa) do not allow.
+    needs_attention_interface = False
 
     def __init__(self, config: ZeroShotConfig):
         super().__init__(config)
-        self.encoder = build_encoder(config.text_config)
+        self.encoder = self.build_backbone(config.text_config)
+        if config.class_config is not None:
+            self._check_class_encoder(config)
+            self.class_encoder = build_encoder(config.class_config)
+            self.class_encoder.requires_grad_(not config.freeze_class_encoder)
         # One-dimensional, because FSDP2 refuses to shard scalars.
         self.logit_scale = nn.Parameter(torch.empty(1))
         self.logit_bias = nn.Parameter(torch.empty(1))
@@ -105,17 +148,62 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
 
     # -- the contract ------------------------------------------------------------------------------------------------
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Encode texts, (B, S) int64 twice, to whatever `score` needs of them."""
+    @property
+    def independent_of_other_candidates(self) -> bool:
+        """Whether a label's score is the same in any company of other candidates."""
+        return True
+
+    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
+        """Encode texts, (B, S) int64 twice, to whatever `score` needs of them: named tensors of B rows."""
         raise NotImplementedError
 
-    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> torch.Tensor:
-        """Encode labels, (N, L) int64 twice, to whatever `score` needs of them."""
+    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
+        """Encode labels, (N, L) int64 twice, to whatever `score` needs of them: named tensors of N rows."""
         raise NotImplementedError
 
-    def score(self, text_features: torch.Tensor, class_features: torch.Tensor) -> torch.Tensor:
-        """Compare what the two phases returned: raw logits (B, N), float32."""
+    def score(
+        self, text_features: Features, class_features: Features, candidate_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compare what the two phases returned.
+
+        Args:
+            text_features: Of B texts.
+            class_features: Of N labels.
+            candidate_mask: (B, N) bool, true where a score is wanted; all when left out. Architectures whose work grows
+                with the number of pairs compute no others, and then hold any finite value there.
+
+        Returns:
+            Raw logits (B, N), float32.
+        """
         raise NotImplementedError
+
+    def choose_classes(self, text_features: Features, class_features: Features, num_labels: int) -> torch.Tensor:
+        """The shortlist (B, N) bool, with arguments as in `score_classes`; for architectures that have one."""
+        raise NotImplementedError
+
+    def score_first_stage(self, text_features: Features, class_features: Features) -> torch.Tensor | None:
+        """The logits (B, N) from which a shortlist is drawn; None where all pairs are scored in one way."""
+        return None
+
+    @property
+    def backbones(self) -> list[nn.Module]:
+        """The pretrained parts: what has the encoder's learning rate and is averaged with its initial weights."""
+        return [self.encoder] if self.config.class_config is None else [self.encoder, self.class_encoder]
+
+    @property
+    def fixed_attention(self) -> str | None:
+        """The attention implementation that the mathematics needs; None where any gives the same."""
+        return None
+
+    def set_attn_implementation(self, attn_implementation, *args, **kwargs):
+        """Choose how attention is computed, where it may be chosen; see `PreTrainedModel.set_attn_implementation`."""
+        if self.fixed_attention is None:
+            super().set_attn_implementation(attn_implementation, *args, **kwargs)
+
+    @classmethod
+    def build_backbone(cls, text_config) -> PreTrainedModel:
+        """Build `encoder` from its configuration, without weights."""
+        return build_encoder(text_config)
 
     def forward(
         self,
@@ -124,6 +212,7 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
         class_input_ids: torch.Tensor | None = None,
         class_attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        candidate_mask: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> ZeroShotOutput | tuple:
         """Score every text against every label of the batch.
@@ -134,6 +223,8 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
             class_input_ids: Token ids of the distinct labels, (N, L).
             class_attention_mask: 1 where a label token is real, (N, L); all real when left out.
             labels: 1 where the label holds, 0 where it does not, -100 where it is no candidate of the text, (B, N).
+            candidate_mask: True where a pair is to be scored, (B, N) bool; all are when left out. The logits of the
+                others mean nothing, and the loss leaves them out.
             return_dict: Whether to return a [`ZeroShotOutput`] or its values as a tuple.
 
         Raises:
@@ -150,7 +241,7 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
             class_attention_mask = torch.ones_like(class_input_ids)
         text_features = self.encode_text(input_ids, attention_mask)
         class_features = self.encode_classes(class_input_ids, class_attention_mask)
-        logits = self.score(text_features, class_features)  # (B, N)
+        logits = self.score(text_features, class_features, candidate_mask)  # (B, N)
         loss = None
         if labels is not None:
             if labels.shape != logits.shape:
@@ -158,13 +249,23 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
                     f"Expected labels of shape (texts, candidate labels) {tuple(logits.shape)}, "
                     f"found {tuple(labels.shape)}. Give 1, 0 or -100 for every pair."
                 )
+            if candidate_mask is not None:
+                labels = labels.masked_fill(~candidate_mask, -100)
             loss = masked_bce(logits, labels)
-        output = ZeroShotOutput(loss, logits, text_features, class_features)
+        first = self.score_first_stage(text_features, class_features)
+        output = ZeroShotOutput(loss, logits, first, text_features, class_features)
         return output if return_dict else output.to_tuple()
 
     def encode_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Run the encoder: token states (rows, tokens, D)."""
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def encode_class_tokens(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> torch.Tensor:
+        """Run the labels' encoder, their own or the texts': token states (N, L, D)."""
+        if self.config.class_config is None:
+            return self.encode_tokens(class_input_ids, class_attention_mask)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.config.freeze_class_encoder):
+            return self.class_encoder(input_ids=class_input_ids, attention_mask=class_attention_mask).last_hidden_state
 
     def scale_logits(self, similarity: torch.Tensor) -> torch.Tensor:
         """Apply the learned scale and bias, in float32."""
@@ -173,11 +274,21 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
     # -- loading and saving ------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_encoder(cls, name: str, *, encoder_kwargs: dict | None = None, dropout: float | None = None, **config_kwargs):
+    def from_encoder(
+        cls,
+        name: str,
+        *,
+        class_encoder: str | None = None,
+        encoder_kwargs: dict | None = None,
+        dropout: float | None = None,
+        **config_kwargs,
+    ):
         """Build an untrained classifier on a pretrained encoder.
 
         Args:
             name: A folder or Hub id that `AutoModel` can load.
+            class_encoder: Another one for the labels, with the same tokenizer and hidden size; they share `name` when left
+                out.
             encoder_kwargs: Passed to `AutoConfig`, `AutoModel` and `AutoTokenizer` (`revision`, `token`, ...); `dtype` of
                 the weights is float32 unless given.
             dropout: Replaces every dropout rate of the encoder's configuration, between 0 and 1.
@@ -187,32 +298,49 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
             The model in evaluation mode, with `tokenizer` set.
 
         Raises:
-            ValueError: If `max_tokens` is more than the encoder can take.
+            ValueError: If `max_tokens` is more than the encoder can take, or the labels' encoder does not fit.
         """
         # Training in float32 under autocast: a bias in bfloat16 would not move by steps of 1e-3.
         kwargs = {"dtype": torch.float32, **(encoder_kwargs or {})}
         located = {key: value for key, value in kwargs.items() if key != "dtype"}
-        text_config = AutoConfig.from_pretrained(name, **located)
-        if dropout is not None:
-            for field, value in text_config.to_dict().items():
-                if "dropout" in field and isinstance(value, float):
-                    setattr(text_config, field, dropout)
+        text_config = load_encoder_config(name, dropout, **located)
         tokenizer = AutoTokenizer.from_pretrained(name, **located)
         limit = count_positions(text_config, tokenizer)
+        if class_encoder is not None:
+            class_config = load_encoder_config(class_encoder, dropout, **located)
+            check_same_tokenizer(tokenizer, AutoTokenizer.from_pretrained(class_encoder, **located), class_encoder)
+            limit = min(limit, count_positions(class_config, tokenizer))
+            config_kwargs["class_config"] = class_config
         if config_kwargs.setdefault("max_tokens", limit) > limit:
             raise ValueError(
                 f"Expected max_tokens of at most {limit}, the limit of {name!r}, "
                 f"found {config_kwargs['max_tokens']}. Lower it."
             )
-        config = cls.config_class(copy.deepcopy(text_config), **config_kwargs)
-        config.text_config._name_or_path = ""  # config.json must not tell a local path
+        config = cls.config_class(text_config, **config_kwargs, **cls.describe_tokenizer(tokenizer))
         model = cls(config)
-        encoder = AutoModel.from_pretrained(name, config=text_config, **kwargs)
-        weights = encoder.state_dict()
-        model.encoder.load_state_dict({key: weights[key] for key in model.encoder.state_dict()})
-        model.to(encoder.dtype)
+        for part, source in zip(model.backbones, [name] if class_encoder is None else [name, class_encoder], strict=True):
+            copy_weights(part, source, **kwargs)
+        model.to(model.backbones[0].dtype)
         model.tokenizer = tokenizer
         return model.eval()
+
+    @classmethod
+    def describe_tokenizer(cls, tokenizer) -> dict:
+        """Fields of the configuration that follow from the tokenizer."""
+        return {}
+
+    def _check_class_encoder(self, config: ZeroShotConfig) -> None:
+        if not self.takes_class_encoder:
+            raise ValueError(
+                f"Expected one encoder for {type(self).__name__}, whose labels attend to the text, found a class_encoder. "
+                "Leave it out, or choose an architecture that compares two sides."
+            )
+        sizes = (config.text_config.hidden_size, config.class_config.hidden_size)
+        if len(set(sizes)) > 1:
+            raise ValueError(
+                f"Expected encoders of one hidden size, found {sizes[0]} for texts and {sizes[1]} for labels. Choose "
+                "another class_encoder."
+            )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *args, **kwargs):
@@ -260,141 +388,3 @@ class ZeroShotPreTrainedModel(PreTrainedModel):
                 "holds tokenizer.json, build it with from_encoder, or set model.tokenizer."
             )
         return self.tokenizer
-
-    # -- prediction --------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _inference(self):
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.train(was_training)
-
-    def _encode_sorted(self, encode, token_ids: list[list[int]], batch_size: int, progress_bar: tqdm) -> torch.Tensor:
-        """Encode rows in batches of like length, so that little is padded; the result is in the rows' order."""
-        tokenizer = self._require_tokenizer()
-        order = sorted(range(len(token_ids)), key=lambda row: -len(token_ids[row]))
-        parts = []
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = pad(tokenizer, [token_ids[row] for row in rows]).to(self.device)
-            parts.append(encode(batch["input_ids"], batch["attention_mask"]))
-            progress_bar.update(len(rows))
-        back = torch.empty(len(order), dtype=torch.long)
-        back[torch.tensor(order)] = torch.arange(len(order))
-        return torch.cat(parts)[back.to(self.device)]
-
-    def encode_candidate_labels(
-        self, candidate_labels: Sequence[str], class_templates: Sequence[str] | None = None, *, batch_size: int = 256
-    ) -> torch.Tensor:
-        """Encode label names in every template: features of N * T rows, the T wordings of a label side by side.
-
-        Args:
-            candidate_labels: N label names.
-            class_templates: T wordings with one placeholder `{}` each; the configuration's when left out.
-            batch_size: Rows per pass of the encoder.
-        """
-        templates = [check_class_template(t) for t in class_templates or self.config.class_templates]
-        worded = [template.format(label) for label in candidate_labels for template in templates]
-        token_ids = tokenize(self._require_tokenizer(), worded, self.config.max_tokens, overflow="error")
-        with self._inference(), tqdm(disable=True) as silent:
-            return self._encode_sorted(self.encode_classes, token_ids, batch_size, silent)
-
-    def score_classes(self, text_features: torch.Tensor, class_features: torch.Tensor, num_labels: int) -> torch.Tensor:
-        """Logits (B, N): the mean over the wordings that [`encode_candidate_labels`] put side by side."""
-        logits = self.score(text_features, class_features)  # (B, N * T)
-        return logits.unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
-
-    def predict_logits(
-        self,
-        texts: Sequence[str],
-        candidate_labels: str | Sequence[str],
-        *,
-        class_templates: Sequence[str] | None = None,
-        batch_size: int = 64,
-        show_progress_bar: bool = False,
-    ) -> torch.Tensor:
-        """Score every text against every label.
-
-        Args:
-            texts: B texts, none of them empty.
-            candidate_labels: N label names, as a list or separated by commas.
-            class_templates: Wordings of a label; the configuration's when left out.
-            batch_size: Texts per pass of the encoder; it does not change the scores.
-            show_progress_bar: Whether to show texts done, texts/s and the time left.
-
-        Returns:
-            Raw logits (B, N), float32, on the CPU.
-
-        Raises:
-            TypeError: If a text or label is not a string.
-            ValueError: If a text is empty, labels are missing, empty or repeated, or `batch_size` is below 1.
-        """
-        check_batch_size(batch_size)
-        labels = check_candidate_labels(candidate_labels)
-        texts = check_texts(texts)
-        if not texts:
-            return torch.empty(0, len(labels))
-        class_features = self.encode_candidate_labels(labels, class_templates)
-        token_ids = tokenize(self._require_tokenizer(), texts, self.config.max_tokens, overflow="warn")
-        progress_bar = tqdm(total=len(texts), desc="Scoring", unit=" texts", disable=not show_progress_bar)
-
-        def score_batch(input_ids, attention_mask):
-            return self.score_classes(self.encode_text(input_ids, attention_mask), class_features, len(labels))
-
-        with self._inference(), progress_bar:
-            return self._encode_sorted(score_batch, token_ids, batch_size, progress_bar).float().cpu()
-
-    def predict(
-        self,
-        texts: str | Sequence[str],
-        candidate_labels: str | Sequence[str] | Sequence[Sequence[str]],
-        *,
-        multi_label: bool = False,
-        class_templates: Sequence[str] | None = None,
-        batch_size: int = 64,
-        show_progress_bar: bool = False,
-    ) -> list[dict]:
-        """Classify texts.
-
-        Args:
-            texts: One text or B texts.
-            candidate_labels: Label names for all texts (a list, or one string with commas), or one list per text.
-            multi_label: Whether labels are judged one by one (sigmoid) or as alternatives that share 1 (softmax).
-            class_templates: Wordings of a label; the configuration's when left out.
-            batch_size: Texts per pass of the encoder; it does not change the scores.
-            show_progress_bar: Whether to show progress.
-
-        Returns:
-            Per text `{"text": ..., "scores": {label: probability}}`, labels in the order asked for, probabilities
-            between 0 and 1.
-
-        Raises:
-            TypeError: If a text or label is not a string.
-            ValueError: If a text is empty; labels are missing, empty or repeated; or there are not as many lists as texts.
-
-        Example:
-            >>> model.predict(["The match ended 3:2."], ["sports", "cooking"])  # doctest: +SKIP
-            [{'text': 'The match ended 3:2.', 'scores': {'sports': 0.98, 'cooking': 0.02}}]
-        """
-        texts = check_texts([texts] if isinstance(texts, str) else texts)
-        if not texts:
-            return []
-        labels_per_text = check_labels_per_text(candidate_labels, len(texts))
-        all_labels = list(dict.fromkeys(label for labels in labels_per_text for label in labels))
-        logits = self.predict_logits(
-            texts,
-            all_labels,
-            class_templates=class_templates,
-            batch_size=batch_size,
-            show_progress_bar=show_progress_bar,
-        )
-        column, results = {label: position for position, label in enumerate(all_labels)}, []
-        for text, labels, row in zip(texts, labels_per_text, logits, strict=True):
-            own = row[[column[label] for label in labels]]
-            scores = own.sigmoid() if multi_label or len(labels) == 1 else own.softmax(dim=0)
-            results.append({"text": text, "scores": dict(zip(labels, scores.tolist(), strict=True))})
-        return results

@@ -54,6 +54,7 @@ class ZeroShotPipeline(Pipeline):
         if hypothesis_template is not None:
             forward_params["hypothesis_template"] = check_class_template(hypothesis_template)
         if multi_label is not None:
+            forward_params["multi_label"] = multi_label
             postprocess_params["multi_label"] = multi_label
         return {}, forward_params, postprocess_params
 
@@ -104,10 +105,11 @@ class ZeroShotPipeline(Pipeline):
             self._encoded_labels = {key: self.model.encode_candidate_labels(candidate_labels, templates)}
         return self._encoded_labels[key]
 
-    def _forward(self, model_inputs, candidate_labels, hypothesis_template=None):
+    def _forward(self, model_inputs, candidate_labels, hypothesis_template=None, multi_label=False):
         class_features = self._encode_labels(candidate_labels, hypothesis_template)
+        self.model.warn_of_cut_texts(model_inputs["attention_mask"].sum(dim=1).tolist(), class_features)
         text_features = self.model.encode_text(model_inputs["input_ids"], model_inputs["attention_mask"])
-        logits = self.model.score_classes(text_features, class_features, len(candidate_labels))
+        logits = self.model.score_classes(text_features, class_features, len(candidate_labels), multi_label=multi_label)
         return {"logits": logits, "sequence": model_inputs["sequence"]}
 
     def postprocess(self, model_outputs, candidate_labels, multi_label=False):

@@ -4,7 +4,7 @@ from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
 from .losses import LOSSES, InfoNCELoss, MaskedBCELoss, SigmoidLoss
 from .parsing import parse_arguments
 from .preparation import PreparedData, prepare_data
-from .trainer import ZeroShotTrainer
+from .trainer import ZeroShotTrainer, copy_backbones
 
 __all__ = [
     "LOSSES",
@@ -16,6 +16,7 @@ __all__ = [
     "SigmoidLoss",
     "ZeroShotTrainer",
     "ZeroShotTrainingArguments",
+    "copy_backbones",
     "parse_arguments",
     "prepare_data",
 ]

@@ -32,6 +32,7 @@ class ModelArguments:
 
     architecture: str = describe_field("Key of the architecture; `zeroshot architectures` lists them.", "biencoder")
     encoder: str = describe_field("Folder or Hub id of the pretrained encoder.", DEFAULT_ENCODER)
+    class_encoder: str | None = describe_field("Another one for the labels; they share the encoder when left out.", None)
     architecture_options: dict | str | None = describe_field(
         "Further fields of the architecture's configuration, as JSON.", None
     )
@@ -107,6 +108,16 @@ class ZeroShotTrainingArguments(TrainingArguments):
     in_batch_margin: float | None = describe_field(
         "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.",
         None,
+    )
+    candidates_per_text: Annotated[int | None, Range(2)] = describe_field(
+        "Most labels of a batch that a text is scored against, its own first, where every pair costs; all when left out.",
+        None,
+    )
+    first_stage_weight: Annotated[float, Range(0)] = describe_field(
+        "Of the first stage's own loss over all labels of the batch; for architectures with two stages.", 1.0
+    )
+    distillation_weight: Annotated[float, Range(0)] = describe_field(
+        "Of the term by which the second stage teaches the first; 0 switches it off.", 0.0
     )
     head_learning_rate: Annotated[float | None, Range(0)] = describe_field(
         "Learning rate of all that is not the encoder (scale, bias).", None

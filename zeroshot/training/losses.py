@@ -20,7 +20,9 @@ class GridLoss(Protocol):
         ...
 
 
-def clear_negatives(logits: torch.Tensor, targets: torch.Tensor, margin: float) -> torch.Tensor:
+def clear_negatives(
+    logits: torch.Tensor, targets: torch.Tensor, margin: float, scored: torch.Tensor | None = None
+) -> torch.Tensor:
     """Turn unjudged pairs into negatives where the model itself finds them clearly worse than what holds.
 
     Where rows are labelled freely, a label that another row of the batch brought may hold here too. A pair of -100 becomes
@@ -30,6 +32,7 @@ def clear_negatives(logits: torch.Tensor, targets: torch.Tensor, margin: float) 
         logits: (B, N), float.
         targets: (B, N): 1, 0 or -100.
         margin: In units of the logits.
+        scored: (B, N) bool, true where the logit means something; pairs that were not scored become -100.
 
     Returns:
         New targets, (B, N).
@@ -37,8 +40,11 @@ def clear_negatives(logits: torch.Tensor, targets: torch.Tensor, margin: float) 
     References:
         Positive-aware mining of hard negatives, NV-Retriever, https://arxiv.org/abs/2407.15831; here on the batch itself.
     """
+    if scored is not None:
+        targets = targets.masked_fill(~scored, -100)
     lowest_positive = logits.detach().masked_fill(targets != 1, float("inf")).amin(dim=1, keepdim=True)  # (B, 1)
-    clear = (targets == -100) & (logits.detach() <= lowest_positive - margin) & lowest_positive.isfinite()
+    unjudged = targets == -100 if scored is None else (targets == -100) & scored
+    clear = unjudged & (logits.detach() <= lowest_positive - margin) & lowest_positive.isfinite()
     return targets.masked_fill(clear, 0)
 
 
@@ -91,6 +97,29 @@ class MaskedBCELoss:
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch, shape ()."""
         return masked_bce(logits, targets)
+
+
+def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, scored: torch.Tensor | None = None) -> torch.Tensor:
+    """Teach one set of logits to rank as another does: cross-entropy of the two softmaxes over a text's candidates.
+
+    Args:
+        student: (B, N), float, with gradient.
+        teacher: (B, N), float; no gradient flows into it.
+        scored: (B, N) bool, the candidates; all when left out.
+
+    Returns:
+        The mean over texts of KL(teacher || student), shape (); 0 where both agree.
+
+    References:
+        Distilling the knowledge in a neural network, https://arxiv.org/abs/1503.02531; a reranker that teaches its own
+        retriever, https://arxiv.org/abs/2010.11386.
+    """
+    scored = torch.ones_like(student, dtype=torch.bool) if scored is None else scored
+    lowest = torch.finfo(student.dtype).min
+    log_student = student.masked_fill(~scored, lowest).log_softmax(dim=1)
+    log_teacher = teacher.detach().masked_fill(~scored, lowest).log_softmax(dim=1)
+    cells = log_teacher.exp() * (log_teacher - log_student)
+    return cells.masked_fill(~scored, 0.0).sum() / len(student)
 
 
 LOSSES: dict[str, type[GridLoss]] = {"sigmoid": SigmoidLoss, "infonce": InfoNCELoss, "bce": MaskedBCELoss}

@@ -107,9 +107,10 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         write_rejected_rows(train + validation + zero_shot, rejected_file)
     held_out = _collect_candidates(zero_shot)
     if not zero_shot and arguments.zero_shot_label_share:
-        for source in train:
+        named = [source for source in train if not source.labels_are_sentences]
+        for source in named:
             held_out.update(choose_zero_shot_labels(source.rows, arguments.zero_shot_label_share, seed))
-        zero_shot = [hold_out_labels(source, held_out)[1] for source in train]
+        zero_shot = [hold_out_labels(source, held_out)[1] for source in named]
         zero_shot = [source for source in zero_shot if len(source.rows)]
     prepared = PreparedData(train=[])
     for source in train:
@@ -119,7 +120,7 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
                 f"{source.name}: {len(source.rows) - len(kept.rows)} rows with a held-out label are not trained on "
                 f"({left_out} of them have other labels too)."
             )
-        if not validation and arguments.validation_share:
+        if not validation and arguments.validation_share and not source.labels_are_sentences:
             rest, part = split_by_text(kept.rows, arguments.validation_share, seed)
             if len(part):
                 part_source = replace(kept, rows=part)

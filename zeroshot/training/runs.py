@@ -14,7 +14,7 @@ from transformers.utils import logging
 from ..data import EvaluationSet
 from ..data.reading import resolve_path
 from ..models import ZeroShotConfig, ZeroShotPreTrainedModel, get_architecture
-from ..models.loading import build_untrained
+from ..models.loading import build_untrained, resolve_encoder
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
 from .preparation import split_names
 from .trainer import ZeroShotTrainer, average_weights, choose_attention
@@ -49,6 +49,8 @@ def fingerprint_files(model: ModelArguments, data: DataArguments) -> dict[str, s
     encoder in the same folder, are another run. A moved project is the same one.
     """
     paths: dict[str, Path] = {"encoder": Path(model.encoder) / "model.safetensors"}
+    if model.class_encoder is not None:
+        paths["class_encoder"] = Path(model.class_encoder) / "model.safetensors"
     for files in (data.train_files, data.validation_files, data.zero_shot_files):
         for name in split_names(files):
             if (path := resolve_path(name)) is not None:
@@ -146,7 +148,7 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     known: dict[str, None] = {}
     for config_class in (architecture.config_class, ZeroShotConfig):
         known.update(dict.fromkeys(config_class.__init__.__kwdefaults__ or ()))
-    for name in ("class_templates", "max_tokens"):  # settings of their own
+    for name in ("class_templates", "max_tokens", "class_config"):  # settings of their own
         known.pop(name)
     for name in options:
         if name not in known:
@@ -155,6 +157,8 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
             )
     if model.max_tokens is not None:
         options["max_tokens"] = model.max_tokens
+    if model.class_encoder is not None:
+        options["class_encoder"] = resolve_encoder(model.class_encoder)
     built = build_untrained(architecture, model.encoder, model.class_templates, dropout=model.dropout, **options)
     attention = choose_attention(model.attn_implementation, training.device.type)
     if attention is not None:
@@ -175,7 +179,7 @@ def fit_bias(model: ZeroShotPreTrainedModel, sets: Iterable[EvaluationSet]) -> N
     logits, targets = [], []
     for one in sets:
         judged = torch.from_numpy(one.targets != -100)
-        logits.append(model.predict_logits(one.texts, one.candidate_labels)[judged].double())
+        logits.append(model.predict_logits(one.texts, one.candidate_labels, multi_label=True)[judged].double())
         targets.append(torch.from_numpy(one.targets)[judged].double())
     cells, share = torch.cat(logits), torch.cat(targets).mean()
     low, high = -100.0, 100.0
@@ -186,12 +190,14 @@ def fit_bias(model: ZeroShotPreTrainedModel, sets: Iterable[EvaluationSet]) -> N
         model.logit_bias.add_(low)
 
 
-def finish_training(trainer: ZeroShotTrainer, initial: dict[str, torch.Tensor], validation: Iterable[EvaluationSet]) -> None:
+def finish_training(
+    trainer: ZeroShotTrainer, initial: list[dict[str, torch.Tensor]], validation: Iterable[EvaluationSet]
+) -> None:
     """Make the final model and save it into `output_dir`.
 
     Args:
         trainer: After `train()`; with `load_best_model_at_end` its model is the best one.
-        initial: The encoder's state before training, for the average that the recipe may ask for.
+        initial: The pretrained parts before training, for the average that the recipe may ask for.
         validation: Sets on which the bias is fitted after InfoNCE; none leave it as it is.
     """
     sets = list(validation)

@@ -10,9 +10,9 @@ from transformers.utils import logging
 
 from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
 from ..models import ZeroShotPreTrainedModel
-from ..models.inputs_zeroshot import tokenize
+from ..models.inputs_zeroshot import tokenize_classes
 from .arguments import ZeroShotTrainingArguments
-from .losses import LOSSES, clear_negatives
+from .losses import LOSSES, clear_negatives, distillation_loss
 from .sampling import GroupedSampler
 
 logger = logging.get_logger(__name__)
@@ -94,7 +94,12 @@ class ZeroShotTrainer(Trainer):
             kwargs.setdefault(
                 "data_collator",
                 ZeroShotCollator(
-                    model.tokenizer, model.config.max_tokens, model.config.class_templates, train_dataset.pools
+                    model.tokenizer,
+                    model.config.max_tokens,
+                    model.config.class_templates,
+                    train_dataset.pools,
+                    candidates_per_text=args.candidates_per_text if model.pays_per_pair else None,
+                    sentence_sources=train_dataset.sentence_sources,
                 ),
             )
         kwargs.setdefault("processing_class", model.tokenizer)
@@ -105,6 +110,7 @@ class ZeroShotTrainer(Trainer):
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
         self._log_choices()
+        self._warn_of_idle_examples()
 
     def _log_choices(self) -> None:
         """Say once what was chosen by itself, and by which setting it can be changed."""
@@ -114,17 +120,38 @@ class ZeroShotTrainer(Trainer):
             f"{self.model.encoder.config._attn_implementation} (--attn_implementation), loss {self.args.loss} (--loss)."
         )
 
+    def _warn_of_idle_examples(self) -> None:
+        """Half of the premises of an NLI file entail nothing; say where that is a waste."""
+        examples = [] if self.train_dataset is None else self.train_dataset.rows["positives"][:]
+        idle = sum(not positives for positives in examples)
+        if idle and self.args.loss == "infonce":
+            logger.warning(
+                f"{idle} of {len(examples)} training examples have no label that holds; infonce learns nothing from them "
+                "(--loss bce or sigmoid does)."
+            )
+
     # -- training ----------------------------------------------------------------------------------------------------
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The contrastive loss of a batch, shape ()."""
         targets = inputs["labels"]
+        scored = inputs.get("candidate_mask")
         outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
         logits = outputs.logits.float()
-        if self.args.in_batch_margin is not None:
-            targets = clear_negatives(logits, targets, self.args.in_batch_margin)
-        loss = self.loss(logits, targets)
+        loss = self._grid_loss(logits, targets, scored)
+        if outputs.first_logits is not None:
+            first = outputs.first_logits.float()
+            loss = loss + self.args.first_stage_weight * self._grid_loss(first, targets, None)
+            loss = loss + self.args.distillation_weight * distillation_loss(first, logits, scored)
         return (loss, outputs) if return_outputs else loss
+
+    def _grid_loss(self, logits: torch.Tensor, targets: torch.Tensor, scored: torch.Tensor | None) -> torch.Tensor:
+        """The loss over a grid (B, N) whose cells were scored where `scored` is true, or everywhere."""
+        if self.args.in_batch_margin is not None:
+            targets = clear_negatives(logits, targets, self.args.in_batch_margin, scored)
+        elif scored is not None:
+            targets = targets.masked_fill(~scored, -100)
+        return self.loss(logits, targets)
 
     def _measure_lengths(self, dataset: TrainingDataset) -> list[int]:
         """Tokens per example; texts that will be cut are counted here, once."""
@@ -134,7 +161,7 @@ class ZeroShotTrainer(Trainer):
         config = self.model.config
         for template in config.class_templates:  # a label that is too long must not end the run at some later step
             worded = [template.format(name) for name in labels]
-            tokenize(self.processing_class, worded, config.max_tokens, overflow="error")
+            tokenize_classes(self.processing_class, worded, config.max_tokens)
         token_ids = self.processing_class(dataset.rows["text"][:], verbose=False)["input_ids"]
         lengths = [len(ids) for ids in token_ids]
         limit = config.max_tokens
@@ -154,12 +181,12 @@ class ZeroShotTrainer(Trainer):
         return sampler
 
     def create_optimizer(self, model=None):
-        """Give the scale, the bias and every other part outside the encoder their own learning rate."""
+        """Give the scale, the bias and every other part outside the pretrained ones their own learning rate."""
         optimizer = super().create_optimizer(model)
         if self.args.head_learning_rate is None:
             return optimizer
         target = self.model if model is None else model
-        encoder = {id(parameter) for parameter in target.encoder.parameters()}
+        encoder = {id(parameter) for part in target.backbones for parameter in part.parameters()}
         for group in list(optimizer.param_groups):
             head = [parameter for parameter in group["params"] if id(parameter) not in encoder]
             group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
@@ -221,18 +248,24 @@ class ZeroShotTrainer(Trainer):
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
 
 
-def average_weights(model: ZeroShotPreTrainedModel, initial: dict[str, torch.Tensor], share: float) -> None:
-    """Move the encoder's weights back towards the initial ones: `share * initial + (1 - share) * trained`.
+def copy_backbones(model: ZeroShotPreTrainedModel) -> list[dict[str, torch.Tensor]]:
+    """Copies of the weights of the pretrained parts, to average with later."""
+    return [{name: tensor.clone() for name, tensor in part.state_dict().items()} for part in model.backbones]
+
+
+def average_weights(model: ZeroShotPreTrainedModel, initial: list[dict[str, torch.Tensor]], share: float) -> None:
+    """Move the pretrained parts back towards their initial weights: `share * initial + (1 - share) * trained`.
 
     Robust fine-tuning by averaging (WiSE-FT, https://arxiv.org/abs/2109.01903): labels far from the training data lose
-    less. Scale and bias stay as trained.
+    less. Everything else stays as trained.
 
     Args:
-        model: A trained model with an `encoder`.
-        initial: The encoder's state before training.
+        model: A trained model.
+        initial: What [`copy_backbones`] gave before training.
         share: Between 0 and 1.
     """
     with torch.no_grad():
-        for name, tensor in model.encoder.state_dict().items():
-            if tensor.is_floating_point():
-                tensor.lerp_(initial[name].to(tensor), share)
+        for part, weights in zip(model.backbones, initial, strict=True):
+            for name, tensor in part.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.lerp_(weights[name].to(tensor), share)

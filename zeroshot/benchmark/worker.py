@@ -1,0 +1,136 @@
+"""One training run or one measurement, in a process of its own, so that its peak of memory is its own.
+
+Started by [`benchmark_command`] as `python -m zeroshot.benchmark.worker SETTINGS.json`; the result is written beside the
+model as `training.json` or `measurement.json`.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any, TypedDict
+
+import torch
+from transformers import set_seed
+
+from ..console import run_command
+from ..data import TrainingDataset, build_evaluation_set, load_source
+from ..evaluation import compute_metrics, evaluate_model, load_suite
+from ..models import ZeroShotPreTrainedModel
+from ..models.loading import load_model
+from ..training import ZeroShotTrainer, copy_backbones, parse_arguments, prepare_data
+from ..training.runs import begin_run, build_model, find_run, finish_training
+
+LABEL_COUNTS = (10, 100, 1000)
+REPEATS = 3
+LEAST_SECONDS = 1.0  # of one timing; shorter ones are noise
+
+
+class WorkerSettings(TypedDict):
+    """What a worker is told."""
+
+    job: str  # "train" or "measure"
+    words: list[str]  # the training command line: recipe and overrides
+    suites: list[str]  # folders of test sets
+    rows: int  # most rows of a set
+    output_dir: str
+
+
+def read_peak_memory() -> float:
+    """The most memory that this process has held so far, in GiB; of the GPU where there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # Linux counts in KiB
+
+
+def train(settings: WorkerSettings) -> dict[str, Any]:
+    """Train one model as `train.py` does, without its reports."""
+    model_arguments, data_arguments, training_arguments = parse_arguments(settings["words"])
+    set_seed(training_arguments.seed)
+    run = find_run(model_arguments, data_arguments, training_arguments)
+    model = build_model(model_arguments, training_arguments).to(training_arguments.device)
+    data = prepare_data(data_arguments, training_arguments.seed)
+    initial = copy_backbones(model)
+    dataset = TrainingDataset(
+        data.train,
+        expansion=data_arguments.label_expansion,
+        num_negatives=data_arguments.num_negatives,
+        seed=training_arguments.seed,
+    )
+    trainer = ZeroShotTrainer(
+        model,
+        training_arguments,
+        train_dataset=dataset,
+        eval_dataset=data.validation or None,
+        compute_metrics=compute_metrics,
+    )
+    begin_run(run, model_arguments, data_arguments, training_arguments)
+    result = trainer.train(resume_from_checkpoint=run.checkpoint)
+    finish_training(trainer, initial, data.validation.values())
+    return {
+        "train_texts_per_second": result.metrics["train_samples_per_second"],
+        "train_seconds": result.metrics["train_runtime"],
+        "train_peak_memory": read_peak_memory(),
+        "resumed": run.checkpoint is not None,  # then the speed is that of a part of the run
+    }
+
+
+def time_prediction(model: ZeroShotPreTrainedModel, texts: Sequence[str], labels: Sequence[str]) -> float:
+    """Texts per second against labels that are encoded already, bare: the median of some timings."""
+    class_features = model.encode_candidate_labels(labels, ["{}"])
+
+    def score_once(count: int) -> float:
+        start = time.perf_counter()
+        model.score_texts(texts[:count], class_features, len(labels))
+        return time.perf_counter() - start
+
+    score_once(2)
+    count = 2
+    while (seconds := score_once(count)) < LEAST_SECONDS and count < len(texts):
+        count = min(len(texts), max(2 * count, int(count * LEAST_SECONDS / max(seconds, 1e-6))))
+    return median(count / score_once(count) for _ in range(REPEATS))
+
+
+def measure(settings: WorkerSettings) -> dict[str, Any]:
+    """Measure a trained model: packaged test sets, further suites, speed, size."""
+    model = load_model(settings["output_dir"])
+    precision = "bf16" if parse_arguments(settings["words"])[2].bf16 else "fp32"
+    packaged = {**load_suite("packaged:topics"), "unseen topics": load_suite("packaged:zero_shot/topics")["topics"]}
+    packaged["unseen variety"] = build_evaluation_set(load_source("packaged:variety/test.jsonl"))
+    names = load_source("packaged:variety/train.jsonl").rows["labels"]
+    labels = list(dict.fromkeys(name for row in names for name in row))
+    result: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "precision": precision,
+    }
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        result["packaged"] = evaluate_model(model, packaged)["sets"]
+        result["suites"] = {}
+        for suite in settings["suites"]:
+            result["suites"][Path(suite).name] = evaluate_model(model, load_suite(suite, settings["rows"]))
+        texts = packaged["unseen topics"].texts + packaged["topics"].texts
+        result["texts_per_second"] = {
+            str(count): time_prediction(model, texts, labels[:count]) for count in LABEL_COUNTS if count <= len(labels)
+        }
+    result["threads"] = torch.get_num_threads()
+    result["peak_memory"] = read_peak_memory()
+    return result
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do the job of a settings file and write its result."""
+    settings: WorkerSettings = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
+    result, file = (
+        (train(settings), "training.json") if settings["job"] == "train" else (measure(settings), "measurement.json")
+    )
+    path = Path(settings["output_dir"]) / file
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+if __name__ == "__main__":
+    run_command(main, sys.argv[1:])

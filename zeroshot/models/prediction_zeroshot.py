@@ -1,0 +1,265 @@
+"""Prediction for every architecture: labels encoded once, texts in batches of like length."""
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm.auto import tqdm
+
+from .configuration_zeroshot import check_class_template
+from .features_zeroshot import Features, concatenate_features, select_features
+from .inputs_zeroshot import (
+    check_batch_size,
+    check_candidate_labels,
+    check_labels_per_text,
+    check_texts,
+    pad,
+    tokenize,
+    tokenize_classes,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _Model
+else:
+    _Model = object
+
+
+class ZeroShotPrediction(_Model):
+    """The part of the base model that classifies; mixed into [`ZeroShotPreTrainedModel`]."""
+
+    @contextmanager
+    def _inference(self):
+        """Evaluation mode without gradients; the mode of before comes back."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(was_training)
+
+    def _encode_sorted(
+        self,
+        encode: Callable[[torch.Tensor, torch.Tensor], Features],
+        token_ids: list[list[int]],
+        batch_size: int,
+        progress_bar: tqdm,
+    ) -> Features:
+        """Encode rows in batches of like length, so that little is padded; the result is in the rows' order."""
+        tokenizer = self._require_tokenizer()
+        order = sorted(range(len(token_ids)), key=lambda row: -len(token_ids[row]))
+        parts = []
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = pad(tokenizer, [token_ids[row] for row in rows]).to(self.device)
+            parts.append(encode(batch["input_ids"], batch["attention_mask"]))
+            progress_bar.update(len(rows))
+        back = torch.empty(len(order), dtype=torch.long)
+        back[torch.tensor(order)] = torch.arange(len(order))
+        features = concatenate_features(parts)
+        return select_features(features, back.to(next(iter(features.values())).device))
+
+    def encode_candidate_labels(
+        self, candidate_labels: Sequence[str], class_templates: Sequence[str] | None = None, *, batch_size: int = 256
+    ) -> Features:
+        """Encode label names in every template: features of N * T rows, the T wordings of a label side by side.
+
+        Args:
+            candidate_labels: N label names.
+            class_templates: T wordings with one placeholder `{}` each; the configuration's when left out.
+            batch_size: Rows per pass of the encoder.
+        """
+        templates = [check_class_template(t) for t in class_templates or self.config.class_templates]
+        worded = [template.format(label) for label in candidate_labels for template in templates]
+        token_ids = tokenize_classes(self._require_tokenizer(), worded, self.config.max_tokens)
+        with self._inference(), tqdm(disable=True) as silent:
+            return self._encode_sorted(self.encode_classes, token_ids, batch_size, silent)
+
+    def score_classes(
+        self, text_features: Features, class_features: Features, num_labels: int, *, multi_label: bool = False
+    ) -> torch.Tensor:
+        """Score texts against labels that were encoded in T wordings each.
+
+        Args:
+            text_features: Of B texts.
+            class_features: Of N * T rows, as [`encode_candidate_labels`] put them: the wordings of a label side by side.
+            num_labels: N.
+            multi_label: Whether the logits are for a sigmoid or for a softmax over the labels. Only heads that judge both
+                ways differently (entailment) tell them apart.
+
+        Returns:
+            Logits (B, N): the mean over the wordings.
+        """
+        logits = self.score(text_features, class_features)  # (B, N * T)
+        return logits.unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
+
+    def warn_of_cut_texts(self, lengths: Sequence[int], class_features: Features) -> None:
+        """Say which texts of these lengths in tokens lose their end beside a label; none where both are encoded apart."""
+
+    def predict_logits(
+        self,
+        texts: Sequence[str],
+        candidate_labels: str | Sequence[str],
+        *,
+        class_templates: Sequence[str] | None = None,
+        multi_label: bool = False,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+    ) -> torch.Tensor:
+        """Score every text against every label.
+
+        Args:
+            texts: B texts, none of them empty.
+            candidate_labels: N label names, as a list or separated by commas.
+            class_templates: Wordings of a label; the configuration's when left out.
+            multi_label: What the logits are for, see [`score_classes`].
+            batch_size: Texts per pass of the encoder; it does not change the scores.
+            show_progress_bar: Whether to show texts done, texts/s and the time left.
+
+        Returns:
+            Raw logits (B, N), float32, on the CPU.
+
+        Raises:
+            TypeError: If a text or label is not a string.
+            ValueError: If a text is empty, labels are missing, empty or repeated, or `batch_size` is below 1.
+        """
+
+        def score(text_features: Features, class_features: Features, num_labels: int) -> torch.Tensor:
+            return self.score_classes(text_features, class_features, num_labels, multi_label=multi_label).float()
+
+        return self._score_texts(texts, candidate_labels, score, class_templates, batch_size, show_progress_bar)
+
+    def predict_shortlist(
+        self,
+        texts: Sequence[str],
+        candidate_labels: str | Sequence[str],
+        *,
+        class_templates: Sequence[str] | None = None,
+        batch_size: int = 64,
+    ) -> torch.Tensor | None:
+        """Which labels of a text the second stage scores, for architectures with two.
+
+        Args:
+            texts: B texts.
+            candidate_labels: N label names.
+            class_templates: Wordings of a label; the configuration's when left out.
+            batch_size: Texts per pass of the encoder.
+
+        Returns:
+            (B, N) bool on the CPU, or None where every label is scored in one way.
+        """
+        if not self.has_shortlist:
+            return None
+        return self._score_texts(texts, candidate_labels, self.choose_classes, class_templates, batch_size, False)
+
+    def _score_texts(
+        self,
+        texts: Sequence[str],
+        candidate_labels: str | Sequence[str],
+        score: Callable[[Features, Features, int], torch.Tensor],
+        class_templates: Sequence[str] | None,
+        batch_size: int,
+        show_progress_bar: bool,
+    ) -> torch.Tensor:
+        check_batch_size(batch_size)
+        labels = check_candidate_labels(candidate_labels)
+        texts = check_texts(texts)
+        if not texts:
+            return torch.empty(0, len(labels))
+        class_features = self.encode_candidate_labels(labels, class_templates)
+        return self.score_texts(
+            texts, class_features, len(labels), score=score, batch_size=batch_size, show_progress_bar=show_progress_bar
+        )
+
+    def score_texts(
+        self,
+        texts: Sequence[str],
+        class_features: Features,
+        num_labels: int,
+        *,
+        score: Callable[[Features, Features, int], torch.Tensor] | None = None,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+    ) -> torch.Tensor:
+        """Score texts against labels that are encoded already, for callers that keep them.
+
+        Args:
+            texts: B texts.
+            class_features: What [`encode_candidate_labels`] returned for N labels.
+            num_labels: N.
+            score: From the features of some texts and of the labels to (texts, N); `score_classes` when left out.
+            batch_size: Texts per pass of the encoder; it does not change the scores.
+            show_progress_bar: Whether to show texts done, texts/s and the time left.
+
+        Returns:
+            (B, N) on the CPU: raw logits, unless `score` gives something else.
+        """
+        score = score or self.score_classes
+        token_ids = tokenize(self._require_tokenizer(), texts, self.config.max_tokens, overflow="warn")
+        self.warn_of_cut_texts([len(ids) for ids in token_ids], class_features)
+        progress_bar = tqdm(total=len(texts), desc="Scoring", unit=" texts", disable=not show_progress_bar)
+
+        def score_batch(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
+            return {"scores": score(self.encode_text(input_ids, attention_mask), class_features, num_labels).cpu()}
+
+        with self._inference(), progress_bar:
+            return self._encode_sorted(score_batch, token_ids, batch_size, progress_bar)["scores"]
+
+    def predict(
+        self,
+        texts: str | Sequence[str],
+        candidate_labels: str | Sequence[str] | Sequence[Sequence[str]],
+        *,
+        multi_label: bool = False,
+        class_templates: Sequence[str] | None = None,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+    ) -> list[dict]:
+        """Classify texts.
+
+        Args:
+            texts: One text or B texts.
+            candidate_labels: Label names for all texts (a list, or one string with commas), or one list per text.
+            multi_label: Whether labels are judged one by one (sigmoid) or as alternatives that share 1 (softmax).
+            class_templates: Wordings of a label; the configuration's when left out.
+            batch_size: Texts per pass of the encoder; it does not change the scores.
+            show_progress_bar: Whether to show progress.
+
+        Returns:
+            Per text `{"text": ..., "scores": {label: probability}}`, labels in the order asked for, probabilities
+            between 0 and 1.
+
+        Raises:
+            TypeError: If a text or label is not a string.
+            ValueError: If a text is empty; labels are missing, empty or repeated; or there are not as many lists as texts.
+
+        Example:
+            >>> model.predict(["The match ended 3:2."], ["sports", "cooking"])  # doctest: +SKIP
+            [{'text': 'The match ended 3:2.', 'scores': {'sports': 0.98, 'cooking': 0.02}}]
+        """
+        texts = check_texts([texts] if isinstance(texts, str) else texts)
+        if not texts:
+            return []
+        labels_per_text = check_labels_per_text(candidate_labels, len(texts))
+        # A single candidate is a yes-or-no question, also where the candidates of other texts share 1.
+        independent = [multi_label or len(labels) == 1 for labels in labels_per_text]
+        results: list[dict] = [{} for _ in texts]
+        for judged_alone in sorted(set(independent)):
+            rows = [row for row, alone in enumerate(independent) if alone == judged_alone]
+            all_labels = list(dict.fromkeys(label for row in rows for label in labels_per_text[row]))
+            logits = self.predict_logits(
+                [texts[row] for row in rows],
+                all_labels,
+                class_templates=class_templates,
+                multi_label=judged_alone,
+                batch_size=batch_size,
+                show_progress_bar=show_progress_bar,
+            )
+            column = {label: position for position, label in enumerate(all_labels)}
+            for row, candidates in zip(rows, logits, strict=True):
+                labels = labels_per_text[row]
+                own = candidates[[column[label] for label in labels]]
+                scores = own.sigmoid() if judged_alone else own.softmax(dim=0)
+                results[row] = {"text": texts[row], "scores": dict(zip(labels, scores.tolist(), strict=True))}
+        return results
