@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zeroshot.benchmark import benchmark_command
-from zeroshot.benchmark.commands import format_benchmark, summarise, summarise_runs
+from zeroshot.benchmark.commands import benchmark_command, format_benchmark, summarise, summarise_runs
 
 from .command_helpers import write_set
 

@@ -49,7 +49,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 
 
 def _benchmark(arguments: argparse.Namespace) -> None:
-    from .benchmark import benchmark_command
+    from .benchmark.commands import benchmark_command
 
     table = benchmark_command(
         arguments.recipe,
