@@ -115,3 +115,18 @@ def test_both_stages_and_the_teaching_count_in_the_loss(encoder_dir: str, rows_f
 def test_a_shortlist_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="Expected shortlist_size of at least 1 label, found 0. Raise it."):
         ARCHITECTURES["cascade"].config_class(shortlist_size=0)
+
+
+def test_a_shortlist_is_drawn_from_a_texts_own_candidates(encoder_dir: str) -> None:
+    """Labels that are no candidates must not take its places."""
+    model = build(encoder_dir, shortlist_size=2)
+    train_residual(model)
+    mask = torch.zeros(len(TEXTS), len(MANY), dtype=torch.bool)
+    mask[:, [1, 4, 6]] = True
+    mask[0] = False
+    mask[0, 3] = True
+    shortlist = model.predict_shortlist(TEXTS, MANY, candidate_mask=mask)
+    assert shortlist is not None and shortlist.sum(dim=1).tolist() == [1, 2, 2, 2, 2] and not (shortlist & ~mask).any()
+    own = model.predict_logits(TEXTS[1:], [MANY[column] for column in (1, 4, 6)])
+    logits = model.predict_logits(TEXTS, MANY, candidate_mask=mask)
+    torch.testing.assert_close(logits[1:][:, [1, 4, 6]], own, atol=1e-5, rtol=0)

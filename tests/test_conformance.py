@@ -344,3 +344,18 @@ def test_golden_logits(variant: Variant, model: ZeroShotPreTrainedModel) -> None
         GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
         pytest.fail(f"wrote new golden logits for {architecture}: look at them and commit {GOLDEN.name}")
     torch.testing.assert_close(logits, torch.tensor(golden[architecture]), atol=2e-4, rtol=0)
+
+
+def test_labels_for_each_text_give_what_each_text_alone_would_get(model: ZeroShotPreTrainedModel) -> None:
+    """Where pairs cost, only these are computed; where company counts, only these are company."""
+    labels = [["sports", "music"], ["cooking", "politics law", "music"], ["music", "sports"]]
+    together = model.predict(TEXTS[:3], labels)
+    for text, own, result in zip(TEXTS[:3], labels, together, strict=True):
+        [alone] = model.predict([text], [own])
+        assert list(result["scores"]) == own
+        assert list(result["scores"].values()) == pytest.approx(list(alone["scores"].values()), abs=1e-5)
+
+
+def test_a_candidate_mask_of_another_shape_is_refused(model: ZeroShotPreTrainedModel) -> None:
+    with pytest.raises(ValueError, match=r"Expected a candidate_mask of shape .* \(5, 4\), found \(4, 5\)"):
+        model.predict_logits(TEXTS, LABELS, candidate_mask=torch.ones(4, 5, dtype=torch.bool))

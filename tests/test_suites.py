@@ -124,7 +124,8 @@ def test_results_and_their_unweighted_mean() -> None:
     assert result["sets"]["large"] == pytest.approx({**half, "n": 2, "labels": 3})
     mean = {"accuracy": 0.75, "accuracy_at_k": 0.75, "macro_f1": 0.75, "mrr": (1 + mrr) / 2}
     assert result["mean"] == pytest.approx(mean)
-    assert model.asked == [{"show_progress_bar": False, "class_templates": ["{}!"], "batch_size": 3}] * 2
+    asked = {"show_progress_bar": False, "candidate_mask": None, "class_templates": ["{}!"], "batch_size": 3}
+    assert model.asked == [asked] * 2  # every label is a candidate of every text
     json.dumps(result)
 
 

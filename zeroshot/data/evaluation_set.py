@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from transformers.utils import logging
 
 from ..models.inputs_zeroshot import check_candidate_labels
@@ -25,6 +26,12 @@ class EvaluationSet:
     texts: list[str]
     candidate_labels: list[str]
     targets: np.ndarray
+
+    @property
+    def candidate_mask(self) -> torch.Tensor | None:
+        """Which labels are candidates of which text, (B, N) bool; None where all are."""
+        candidates = self.targets != -100
+        return None if candidates.all() else torch.from_numpy(candidates)
 
     def __len__(self) -> int:
         return len(self.texts)

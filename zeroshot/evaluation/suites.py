@@ -110,9 +110,10 @@ def evaluate_model(
     """
     results: dict[str, Any] = {}
     for name, one in sets.items():
-        logits = model.predict_logits(one.texts, one.candidate_labels, show_progress_bar=show_progress_bar, **kwargs)
+        asked = {"candidate_mask": one.candidate_mask, **kwargs}
+        logits = model.predict_logits(one.texts, one.candidate_labels, show_progress_bar=show_progress_bar, **asked)
         values = {key: metric(logits.numpy(), one.targets) for key, metric in METRICS.items()}
-        shortlist = model.predict_shortlist(one.texts, one.candidate_labels, **kwargs)
+        shortlist = model.predict_shortlist(one.texts, one.candidate_labels, **asked)
         if shortlist is not None:
             values["shortlist_recall"] = shortlist_recall(shortlist.numpy(), one.targets)
         results[name] = {**values, "n": len(one), "labels": len(one.candidate_labels)}

@@ -83,17 +83,22 @@ class CascadeForZeroShotClassification(ZeroShotPreTrainedModel):
         with torch.autocast(texts.device.type, enabled=False):
             return self.scale_logits(texts @ classes.T)
 
-    def choose_shortlist(self, first: torch.Tensor) -> torch.Tensor:
-        """The labels that are rescored, (B, N) bool: those with the highest logits (B, N) of the first stage."""
+    def choose_shortlist(self, first: torch.Tensor, candidate_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """The labels that are rescored, (B, N) bool: the candidates with the highest logits (B, N) of the first stage."""
+        if candidate_mask is not None:
+            shortlist = self.choose_shortlist(first.masked_fill(~candidate_mask, float("-inf")))
+            return shortlist & candidate_mask  # a text with fewer candidates has a shorter list
         columns = first.topk(min(self.config.shortlist_size, first.shape[1]), dim=1).indices  # (B, k)
         return torch.zeros_like(first, dtype=torch.bool).scatter(1, columns, True)
 
     def _average_wordings(self, text_features: Features, class_features: Features, num_labels: int) -> torch.Tensor:
         return self.score_first_stage(text_features, class_features).unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
 
-    def choose_classes(self, text_features: Features, class_features: Features, num_labels: int) -> torch.Tensor:
+    def choose_classes(
+        self, text_features: Features, class_features: Features, num_labels: int, candidate_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """The shortlist (B, N) of labels that were encoded in several wordings."""
-        return self.choose_shortlist(self._average_wordings(text_features, class_features, num_labels))
+        return self.choose_shortlist(self._average_wordings(text_features, class_features, num_labels), candidate_mask)
 
     def _rescore(self, text_features: Features, class_features: Features, first: torch.Tensor, chosen: torch.Tensor):
         columns, real = list_candidates(chosen)  # (B, K)
@@ -114,10 +119,16 @@ class CascadeForZeroShotClassification(ZeroShotPreTrainedModel):
         return self._rescore(text_features, class_features, first, chosen)
 
     def score_classes(
-        self, text_features: Features, class_features: Features, num_labels: int, *, multi_label: bool = False
+        self,
+        text_features: Features,
+        class_features: Features,
+        num_labels: int,
+        *,
+        multi_label: bool = False,
+        candidate_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """As in the base model; the shortlist is drawn from the mean over the wordings, the first wording is rescored."""
         first = self._average_wordings(text_features, class_features, num_labels)
         wordings = len(class_features["ids"]) // num_labels
         worded = {name: tensor[::wordings] for name, tensor in class_features.items()}
-        return self._rescore(text_features, worded, first, self.choose_shortlist(first))
+        return self._rescore(text_features, worded, first, self.choose_shortlist(first, candidate_mask))

@@ -177,7 +177,9 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
         """
         raise NotImplementedError
 
-    def choose_classes(self, text_features: Features, class_features: Features, num_labels: int) -> torch.Tensor:
+    def choose_classes(
+        self, text_features: Features, class_features: Features, num_labels: int, candidate_mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """The shortlist (B, N) bool, with arguments as in `score_classes`; for architectures that have one."""
         raise NotImplementedError
 

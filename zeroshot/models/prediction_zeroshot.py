@@ -8,7 +8,7 @@ import torch
 from tqdm.auto import tqdm
 
 from .configuration_zeroshot import check_class_template
-from .features_zeroshot import Features, concatenate_features, select_features
+from .features_zeroshot import Features, concatenate_features, count_rows, select_features
 from .inputs_zeroshot import (
     check_batch_size,
     check_candidate_labels,
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel as _Model
 else:
     _Model = object
+
+
+# From the features of texts and labels, how many labels there are and which are candidates, to (texts, labels).
+ScoreTexts = Callable[[Features, Features, int, torch.Tensor | None], torch.Tensor]
 
 
 class ZeroShotPrediction(_Model):
@@ -41,19 +45,22 @@ class ZeroShotPrediction(_Model):
 
     def _encode_sorted(
         self,
-        encode: Callable[[torch.Tensor, torch.Tensor], Features],
+        encode: Callable[[torch.Tensor, torch.Tensor, list[int]], Features],
         token_ids: list[list[int]],
         batch_size: int,
         progress_bar: tqdm,
     ) -> Features:
-        """Encode rows in batches of like length, so that little is padded; the result is in the rows' order."""
+        """Encode rows in batches of like length, so that little is padded; the result is in the rows' order.
+
+        `encode` gets ids, mask, and which rows they are.
+        """
         tokenizer = self._require_tokenizer()
         order = sorted(range(len(token_ids)), key=lambda row: -len(token_ids[row]))
         parts = []
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = pad(tokenizer, [token_ids[row] for row in rows]).to(self.device)
-            parts.append(encode(batch["input_ids"], batch["attention_mask"]))
+            parts.append(encode(batch["input_ids"], batch["attention_mask"], rows))
             progress_bar.update(len(rows))
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
@@ -74,10 +81,16 @@ class ZeroShotPrediction(_Model):
         worded = [template.format(label) for label in candidate_labels for template in templates]
         token_ids = tokenize_classes(self._require_tokenizer(), worded, self.config.max_tokens)
         with self._inference(), tqdm(disable=True) as silent:
-            return self._encode_sorted(self.encode_classes, token_ids, batch_size, silent)
+            return self._encode_sorted(lambda ids, mask, _: self.encode_classes(ids, mask), token_ids, batch_size, silent)
 
     def score_classes(
-        self, text_features: Features, class_features: Features, num_labels: int, *, multi_label: bool = False
+        self,
+        text_features: Features,
+        class_features: Features,
+        num_labels: int,
+        *,
+        multi_label: bool = False,
+        candidate_mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Score texts against labels that were encoded in T wordings each.
 
@@ -87,11 +100,15 @@ class ZeroShotPrediction(_Model):
             num_labels: N.
             multi_label: Whether the logits are for a sigmoid or for a softmax over the labels. Only heads that judge both
                 ways differently (entailment) tell them apart.
+            candidate_mask: (B, N) bool, true where a label is a candidate of the text; all are when left out. The logits
+                of other pairs mean nothing, and where pairs cost, they are not computed.
 
         Returns:
             Logits (B, N): the mean over the wordings.
         """
-        logits = self.score(text_features, class_features)  # (B, N * T)
+        if candidate_mask is not None:
+            candidate_mask = candidate_mask.repeat_interleave(count_rows(class_features) // num_labels, dim=1)  # (B, N * T)
+        logits = self.score(text_features, class_features, candidate_mask)  # (B, N * T)
         return logits.unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
 
     def warn_of_cut_texts(self, lengths: Sequence[int], class_features: Features) -> None:
@@ -104,6 +121,7 @@ class ZeroShotPrediction(_Model):
         *,
         class_templates: Sequence[str] | None = None,
         multi_label: bool = False,
+        candidate_mask: torch.Tensor | None = None,
         batch_size: int = 64,
         show_progress_bar: bool = False,
     ) -> torch.Tensor:
@@ -114,6 +132,7 @@ class ZeroShotPrediction(_Model):
             candidate_labels: N label names, as a list or separated by commas.
             class_templates: Wordings of a label; the configuration's when left out.
             multi_label: What the logits are for, see [`score_classes`].
+            candidate_mask: Which labels are candidates of which text, (B, N) bool; the logits of others mean nothing.
             batch_size: Texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
 
@@ -125,10 +144,13 @@ class ZeroShotPrediction(_Model):
             ValueError: If a text is empty, labels are missing, empty or repeated, or `batch_size` is below 1.
         """
 
-        def score(text_features: Features, class_features: Features, num_labels: int) -> torch.Tensor:
-            return self.score_classes(text_features, class_features, num_labels, multi_label=multi_label).float()
+        def score(texts: Features, classes: Features, num_labels: int, candidates: torch.Tensor | None) -> torch.Tensor:
+            logits = self.score_classes(texts, classes, num_labels, multi_label=multi_label, candidate_mask=candidates)
+            return logits.float()
 
-        return self._score_texts(texts, candidate_labels, score, class_templates, batch_size, show_progress_bar)
+        return self._score_texts(
+            texts, candidate_labels, score, class_templates, candidate_mask, batch_size, show_progress_bar
+        )
 
     def predict_shortlist(
         self,
@@ -136,6 +158,7 @@ class ZeroShotPrediction(_Model):
         candidate_labels: str | Sequence[str],
         *,
         class_templates: Sequence[str] | None = None,
+        candidate_mask: torch.Tensor | None = None,
         batch_size: int = 64,
     ) -> torch.Tensor | None:
         """Which labels of a text the second stage scores, for architectures with two.
@@ -144,6 +167,7 @@ class ZeroShotPrediction(_Model):
             texts: B texts.
             candidate_labels: N label names.
             class_templates: Wordings of a label; the configuration's when left out.
+            candidate_mask: Which labels are candidates of which text, (B, N) bool.
             batch_size: Texts per pass of the encoder.
 
         Returns:
@@ -151,14 +175,17 @@ class ZeroShotPrediction(_Model):
         """
         if not self.has_shortlist:
             return None
-        return self._score_texts(texts, candidate_labels, self.choose_classes, class_templates, batch_size, False)
+        return self._score_texts(
+            texts, candidate_labels, self.choose_classes, class_templates, candidate_mask, batch_size, False
+        )
 
     def _score_texts(
         self,
         texts: Sequence[str],
         candidate_labels: str | Sequence[str],
-        score: Callable[[Features, Features, int], torch.Tensor],
+        score: ScoreTexts,
         class_templates: Sequence[str] | None,
+        candidate_mask: torch.Tensor | None,
         batch_size: int,
         show_progress_bar: bool,
     ) -> torch.Tensor:
@@ -168,8 +195,19 @@ class ZeroShotPrediction(_Model):
         if not texts:
             return torch.empty(0, len(labels))
         class_features = self.encode_candidate_labels(labels, class_templates)
+        if candidate_mask is not None and candidate_mask.shape != (len(texts), len(labels)):
+            raise ValueError(
+                f"Expected a candidate_mask of shape (texts, candidate labels) {(len(texts), len(labels))}, found "
+                f"{tuple(candidate_mask.shape)}. Give true or false for every pair."
+            )
         return self.score_texts(
-            texts, class_features, len(labels), score=score, batch_size=batch_size, show_progress_bar=show_progress_bar
+            texts,
+            class_features,
+            len(labels),
+            score=score,
+            candidate_mask=candidate_mask,
+            batch_size=batch_size,
+            show_progress_bar=show_progress_bar,
         )
 
     def score_texts(
@@ -178,7 +216,8 @@ class ZeroShotPrediction(_Model):
         class_features: Features,
         num_labels: int,
         *,
-        score: Callable[[Features, Features, int], torch.Tensor] | None = None,
+        score: ScoreTexts | None = None,
+        candidate_mask: torch.Tensor | None = None,
         batch_size: int = 64,
         show_progress_bar: bool = False,
     ) -> torch.Tensor:
@@ -188,20 +227,25 @@ class ZeroShotPrediction(_Model):
             texts: B texts.
             class_features: What [`encode_candidate_labels`] returned for N labels.
             num_labels: N.
-            score: From the features of some texts and of the labels to (texts, N); `score_classes` when left out.
+            score: From the features of some texts and of the labels, N and the texts' part of `candidate_mask` to
+                (texts, N); `score_classes` when left out.
+            candidate_mask: Which labels are candidates of which text, (B, N) bool; all are when left out.
             batch_size: Texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
 
         Returns:
             (B, N) on the CPU: raw logits, unless `score` gives something else.
         """
-        score = score or self.score_classes
+        score = score or (lambda texts, classes, n, mask: self.score_classes(texts, classes, n, candidate_mask=mask))
         token_ids = tokenize(self._require_tokenizer(), texts, self.config.max_tokens, overflow="warn")
         self.warn_of_cut_texts([len(ids) for ids in token_ids], class_features)
         progress_bar = tqdm(total=len(texts), desc="Scoring", unit=" texts", disable=not show_progress_bar)
 
-        def score_batch(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
-            return {"scores": score(self.encode_text(input_ids, attention_mask), class_features, num_labels).cpu()}
+        def score_batch(input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: list[int]) -> Features:
+            candidates = None if candidate_mask is None else candidate_mask[rows].to(self.device)
+            return {
+                "scores": score(self.encode_text(input_ids, attention_mask), class_features, num_labels, candidates).cpu()
+            }
 
         with self._inference(), progress_bar:
             return self._encode_sorted(score_batch, token_ids, batch_size, progress_bar)["scores"]
@@ -248,15 +292,19 @@ class ZeroShotPrediction(_Model):
         for judged_alone in sorted(set(independent)):
             rows = [row for row, alone in enumerate(independent) if alone == judged_alone]
             all_labels = list(dict.fromkeys(label for row in rows for label in labels_per_text[row]))
+            column = {label: position for position, label in enumerate(all_labels)}
+            mask = torch.zeros(len(rows), len(all_labels), dtype=torch.bool)
+            for position, row in enumerate(rows):
+                mask[position, [column[label] for label in labels_per_text[row]]] = True
             logits = self.predict_logits(
                 [texts[row] for row in rows],
                 all_labels,
                 class_templates=class_templates,
                 multi_label=judged_alone,
+                candidate_mask=None if mask.all() else mask,
                 batch_size=batch_size,
                 show_progress_bar=show_progress_bar,
             )
-            column = {label: position for position, label in enumerate(all_labels)}
             for row, candidates in zip(rows, logits, strict=True):
                 labels = labels_per_text[row]
                 own = candidates[[column[label] for label in labels]]

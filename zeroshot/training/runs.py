@@ -179,7 +179,11 @@ def fit_bias(model: ZeroShotPreTrainedModel, sets: Iterable[EvaluationSet]) -> N
     logits, targets = [], []
     for one in sets:
         judged = torch.from_numpy(one.targets != -100)
-        logits.append(model.predict_logits(one.texts, one.candidate_labels, multi_label=True)[judged].double())
+        logits.append(
+            model.predict_logits(one.texts, one.candidate_labels, multi_label=True, candidate_mask=one.candidate_mask)[
+                judged
+            ].double()
+        )
         targets.append(torch.from_numpy(one.targets)[judged].double())
     cells, share = torch.cat(logits), torch.cat(targets).mean()
     low, high = -100.0, 100.0

@@ -235,7 +235,10 @@ class ZeroShotTrainer(Trainer):
         model = self.accelerator.unwrap_model(self.model)
         with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
             return model.predict_logits(
-                dataset.texts, dataset.candidate_labels, batch_size=self.args.per_device_eval_batch_size
+                dataset.texts,
+                dataset.candidate_labels,
+                candidate_mask=dataset.candidate_mask,
+                batch_size=self.args.per_device_eval_batch_size,
             )
 
     # -- saving ------------------------------------------------------------------------------------------------------
