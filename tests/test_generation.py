@@ -1,6 +1,7 @@
 """A recipe and a server that answers well: what is asked, what is written, and what stays the same."""
 
 import json
+import os
 import re
 import sys
 import threading
@@ -253,6 +254,26 @@ def test_the_key_may_stand_in_a_file_which_the_environment_overrides(
     generator.run(num_samples=1, base_url=None)
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {used}"}
     assert not [path for path in generator.output.iterdir() if used in path.read_text(encoding="utf-8")]
+
+
+def test_of_the_file_of_the_key_nothing_else_is_taken(
+    generator: Generator, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `.env` serves other programs too; key and address are read from it, the environment stays as it is."""
+    (generator.folder / ".env").write_text(f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={server.url}\nDEBUG=1\n")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    generator.run(num_samples=1, base_url=None)
+    assert len(server.requests) == 1
+    assert not {"OPENAI_API_KEY", "OPENAI_BASE_URL", "DEBUG"} & set(os.environ)
+
+
+def test_the_server_is_recorded_without_what_may_be_secret(
+    generator: Generator, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url + "?api-key=s3cret#part")
+    generator.fail(num_samples=1, base_url=None, max_retries=0)
+    assert generator.manifest["base_url"] == server.url
+    assert not [path for path in generator.output.iterdir() if "s3cret" in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("package", ["openai", "pydantic", "dotenv", "py3langid", "datasketch"])
