@@ -350,7 +350,8 @@ def test_row_files_of_a_folder(tmp_path: Path) -> None:
     """Label sets and maps lie beside rows and are none."""
     wanted = [write_rows(tmp_path / "a" / "b", "x.jsonl"), write(tmp_path, "rows.json", '[{"text": "x", "labels": []}]')]
     wanted += [write(tmp_path, "broken.json", "["), write(tmp_path, "y.csv", "text,labels\n")]
-    for name, content in {"labels.json": '["a"]', "label_map.json": "{}", "notes.md": "", "z.txt": ""}.items():
+    beside = {"labels.json": '["a"]', "label_map.json": "{}", "notes.md": "", "z.txt": ""}
+    for name, content in {**beside, "journal.jsonl": "{}", "rejected_rows.jsonl": "{}"}.items():
         write(tmp_path, name, content)
     assert find_row_files(str(tmp_path)) == sorted(wanted)
     assert find_row_files("user/name:test") == ["user/name:test"]

@@ -12,6 +12,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from zeroshot.data import load_source
+from zeroshot.generation.languages import find_script_problem
 
 from . import generation_helpers
 from .generation_helpers import ANSWER_COST, EMOTIONS, INTENTS, KEY, NAMES, RECIPE, TOPICS, Generator, finish
@@ -150,6 +151,26 @@ def test_the_model_adds_names_to_a_kind_once(generator: Generator, server: OpenA
     assert json.loads((generator.output / "pool.json").read_text(encoding="utf-8")) == pool
     found = json.dumps(pool)
     assert all(name in found for name in [*TOPICS, *INTENTS, *EMOTIONS])
+
+
+def test_names_of_the_recipe_may_mix_scripts(generator: Generator, server: OpenAIServer) -> None:
+    """The user knows what a label is called; only what the model writes is checked for its letters."""
+    kinds = json.loads(json.dumps(RECIPE["label_kinds"]))
+    kinds["topic"]["names"][:2] = ["IT-безопасность", "DevOps"]
+    generator.run(label_kinds=kinds, label_language="Russian", num_samples=1)
+    assert len(generator.rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("IT-безопасность", None),
+        ("IT", "Expected label names in Russian, found none of its letters in 'IT'. Write the name in Russian."),
+        ("24/7", "Expected label names in Russian, found no letter in '24/7'. Write the name in Russian."),
+    ],
+)
+def test_a_name_of_the_model_has_a_letter_of_its_script(name: str, problem: str | None) -> None:
+    assert find_script_problem(name, "Russian") == problem
 
 
 def test_descriptions_and_paraphrases_are_written_for_every_name(generator: Generator, server: OpenAIServer) -> None:

@@ -5,15 +5,20 @@ from pathlib import Path
 
 from .reading import PACKAGED, SUFFIXES
 
+# What runs of this package write beside rows: answers of a language model, and rows that were refused.
+NO_ROWS = frozenset({"labels.json", "journal.jsonl", "rejected_rows.jsonl"})
+
 
 def _holds_rows(path: Path) -> bool:
-    """Whether a file found in a folder is one of rows; `labels.json`, maps and manifests lie beside them."""
+    """Whether a file found in a folder is one of rows; label sets, maps and manifests lie beside them."""
+    if path.name in NO_ROWS:
+        return False
     if path.suffix.lower() != ".json":
         return path.suffix.lower() in SUFFIXES
     try:
         content = json.loads(path.read_bytes())
     except ValueError:  # broken rows are reported where the rows are read
-        return path.name != "labels.json"
+        return True
     return isinstance(content, list) and any(isinstance(row, dict) for row in content)
 
 

@@ -107,7 +107,7 @@ class GenerationArguments:
     paraphrases: Annotated[int, Range(0)] = describe_field("Other wordings of each label that the model writes.", 0)
     styles: list[str] = describe_field("Kinds of text, one drawn for each row.", ["plain prose"])
     lengths: list[str] = describe_field(
-        "Lengths such as '10 to 25 words' or 'up to 40 words', which are checked, or '2 sentences', which are not.",
+        "Lengths: '10 to 25 words', 'up to 40 words'; a count of words is checked.",
         ["10 to 40 words"],
     )
     registers: list[str] = describe_field("Registers, one drawn for each row.", ["neutral"])

@@ -30,6 +30,6 @@ def read_word_range(length: str) -> tuple[int, float] | None:
         if low <= high and side not in ("up to ", "at least "):
             return low, high
     raise ValueError(
-        f"Expected a length such as '40 words', '10 to 25 words', 'up to 40 words' or 'at least 100 words', found {length!r}. "
-        "Write it so, or count something else, such as '2 sentences', which is not checked."
+        f"Expected a length such as '40 words', '10 to 25 words', 'up to 40 words' or 'at least 100 words', "
+        f"found {length!r}. Write it so, or count something else, such as '2 sentences', which is not checked."
     )
