@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from .reading import PACKAGED, SUFFIXES
+from .reading import PACKAGED, SUFFIXES, expand_path
 
 # What runs of this package write beside rows: answers of a language model, and rows that were refused.
 NO_ROWS = frozenset({"labels.json", "journal.jsonl", "rejected_rows.jsonl"})
@@ -32,7 +32,7 @@ def find_row_files(source: str) -> list[str]:
         FileNotFoundError: If a folder holds no row file.
     """
     packaged = source.startswith("packaged:")
-    folder = PACKAGED / source.removeprefix("packaged:") if packaged else Path(source).expanduser()
+    folder = expand_path(source)
     if not folder.is_dir():
         return [source]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and _holds_rows(path))
