@@ -189,6 +189,15 @@ def test_copies_have_the_row_numbers_of_the_file(tmp_path: Path) -> None:
     ]
 
 
+def test_premises_have_the_numbers_of_their_first_pairs(tmp_path: Path) -> None:
+    pairs = [(LONG, "a", "entailment"), (LONG, "b", "neutral"), ("rain", "c", "entailment"), (NEAR, "d", "entailment")]
+    rows = [{"premise": premise, "hypothesis": one, "label": label} for premise, one, label in pairs]
+    source = load_source(write_rows(tmp_path, "pairs.jsonl", *rows))
+    assert source.numbers == [1, 3, 4]
+    [copy] = build_report([source])["copies"]
+    assert (copy["first"]["row"], copy["second"]["row"]) == (1, 4)
+
+
 def test_texts_and_names_in_two_files() -> None:
     first = make_named("a", make_row(LONG, ["Sports"], ["law"]), make_row("other text", ["rain"]))
     second = make_named("b", make_row("new one", ["sports"], ["rain"]), make_row(NEAR, ["music"]))
@@ -226,6 +235,33 @@ def test_a_suite_that_leaks(tmp_path: Path) -> None:
         f"(of {file} row 2)."
     ]
     assert report["findings"][0]["mend"] == "Leave them out, or what is measured on the suite says too much."
+
+
+def test_refused_rows_of_a_suite_leak_too(tmp_path: Path) -> None:
+    """And a row of a suite that stands in two files is one row of the suite."""
+    suite = tmp_path / "suite"
+    write_rows(suite, "test.jsonl", make_row("rain", ["law"]), {"text": LONG, "labels": "sports"}, ["no", "text"])
+    mine = [make_named(name, make_row(LONG, ["sports"])) for name in "ab"]
+    report = build_report(mine, suites=[suite])
+    [leak] = report["leaks"]
+    assert (leak["rows"], len(leak["rejected"]), len(leak["copies"])) == (1, 2, 2)
+    assert "are in the files: 1 exact and 0 near copies, such as" in found_in(report)[0]
+    assert found_in(report)[2].startswith(f"2 rows of the suite {suite} are refused")
+    assert f"| {suite} | 1     | 1    | 2       | 1     | 0    |" in format_report(report)
+
+
+def test_a_mistyped_suite_is_refused_before_anything_is_compared(
+    tiny: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`user/name` of a folder that is not there would be asked for on the Hub."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("zeroshot.data.report.NearDuplicateIndex", None)
+    with pytest.raises(FileNotFoundError, match=THREE_PARTS) as raised:
+        build_report([tiny], suites=[Path("data/zeroshto")])
+    assert str(raised.value) == (
+        "Expected a suite, a folder of row files, found nothing at 'data/zeroshto'. "
+        "Check the path; it is read from the current folder."
+    )
 
 
 def test_a_file_does_not_leak_from_itself(tmp_path: Path) -> None:
@@ -350,7 +386,8 @@ def test_row_files_of_a_folder(tmp_path: Path) -> None:
     """Label sets and maps lie beside rows and are none."""
     wanted = [write_rows(tmp_path / "a" / "b", "x.jsonl"), write(tmp_path, "rows.json", '[{"text": "x", "labels": []}]')]
     wanted += [write(tmp_path, "broken.json", "["), write(tmp_path, "y.csv", "text,labels\n")]
-    for name, content in {"labels.json": '["a"]', "label_map.json": "{}", "notes.md": "", "z.txt": ""}.items():
+    beside = {"labels.json": '["a"]', "label_map.json": "{}", "notes.md": "", "z.txt": ""}
+    for name, content in {**beside, "journal.jsonl": "{}", "rejected_rows.jsonl": "{}"}.items():
         write(tmp_path, name, content)
     assert find_row_files(str(tmp_path)) == sorted(wanted)
     assert find_row_files("user/name:test") == ["user/name:test"]

@@ -1,6 +1,7 @@
 """A recipe and a server that answers well: what is asked, what is written, and what stays the same."""
 
 import json
+import os
 import re
 import sys
 import threading
@@ -11,6 +12,7 @@ from datasets import load_dataset
 from huggingface_hub import DatasetCard
 
 from zeroshot.data import load_source
+from zeroshot.generation.languages import find_script_problem
 
 from . import generation_helpers
 from .generation_helpers import ANSWER_COST, EMOTIONS, INTENTS, KEY, NAMES, RECIPE, TOPICS, Generator, finish
@@ -151,6 +153,26 @@ def test_the_model_adds_names_to_a_kind_once(generator: Generator, server: OpenA
     assert all(name in found for name in [*TOPICS, *INTENTS, *EMOTIONS])
 
 
+def test_names_of_the_recipe_may_mix_scripts(generator: Generator, server: OpenAIServer) -> None:
+    """The user knows what a label is called; only what the model writes is checked for its letters."""
+    kinds = json.loads(json.dumps(RECIPE["label_kinds"]))
+    kinds["topic"]["names"][:2] = ["IT-безопасность", "DevOps"]
+    generator.run(label_kinds=kinds, label_language="Russian", num_samples=1)
+    assert len(generator.rows) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("IT-безопасность", None),
+        ("IT", "Expected label names in Russian, found none of its letters in 'IT'. Write the name in Russian."),
+        ("24/7", "Expected label names in Russian, found no letter in '24/7'. Write the name in Russian."),
+    ],
+)
+def test_a_name_of_the_model_has_a_letter_of_its_script(name: str, problem: str | None) -> None:
+    assert find_script_problem(name, "Russian") == problem
+
+
 def test_descriptions_and_paraphrases_are_written_for_every_name(generator: Generator, server: OpenAIServer) -> None:
     generator.run(descriptions=True, paraphrases=2, num_samples=2)
     pool = (generator.output / "pool.json").read_text(encoding="utf-8")
@@ -253,6 +275,26 @@ def test_the_key_may_stand_in_a_file_which_the_environment_overrides(
     generator.run(num_samples=1, base_url=None)
     assert {request.headers["authorization"] for request in server.requests} == {f"Bearer {used}"}
     assert not [path for path in generator.output.iterdir() if used in path.read_text(encoding="utf-8")]
+
+
+def test_of_the_file_of_the_key_nothing_else_is_taken(
+    generator: Generator, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A `.env` serves other programs too; key and address are read from it, the environment stays as it is."""
+    (generator.folder / ".env").write_text(f"OPENAI_API_KEY={KEY}\nOPENAI_BASE_URL={server.url}\nDEBUG=1\n")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    generator.run(num_samples=1, base_url=None)
+    assert len(server.requests) == 1
+    assert not {"OPENAI_API_KEY", "OPENAI_BASE_URL", "DEBUG"} & set(os.environ)
+
+
+def test_the_server_is_recorded_without_what_may_be_secret(
+    generator: Generator, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", server.url + "?api-key=s3cret#part")
+    generator.fail(num_samples=1, base_url=None, max_retries=0)
+    assert generator.manifest["base_url"] == server.url
+    assert not [path for path in generator.output.iterdir() if "s3cret" in path.read_text(encoding="utf-8")]
 
 
 @pytest.mark.parametrize("package", ["openai", "pydantic", "dotenv", "py3langid", "datasketch"])

@@ -1,11 +1,14 @@
 """The plan of a recipe: the same for the same seed, a prefix of any longer one, and balanced."""
 
+import doctest
+import math
 from collections import Counter
 from itertools import combinations
 from typing import Any
 
 import pytest
 
+from zeroshot.generation import costs, lengths, manifest, secrets
 from zeroshot.generation.arguments import GenerationArguments, parse_arguments
 from zeroshot.generation.plan import Plan, PlanItem
 
@@ -129,6 +132,10 @@ def test_a_pool_that_is_too_small_is_refused(pool: dict[str, list[str]], setting
         ({"languages": [" "]}, "Expected entries in languages"),
         ({"push_to_hub": "rows"}, "Expected push_to_hub as user/name, found 'rows'"),
         ({"public": True}, "Expected push_to_hub with public, found none"),
+        (
+            {"lengths": ["2 paragraphs of 50 words each"]},
+            "Expected a length such as .* found '2 paragraphs",
+        ),
         ({"label_kinds": {}}, "Expected label_kinds .* found none"),
         ({"label_kinds": {"topic": ["a", "b"]}}, "Expected label kind 'topic' as a mapping"),
         ({"label_kinds": {"topic": {"names": ["a", True]}}}, "Expected label kind 'topic' .* need quotes"),
@@ -139,6 +146,37 @@ def test_a_pool_that_is_too_small_is_refused(pool: dict[str, list[str]], setting
 def test_settings_that_cannot_be_meant_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GenerationArguments(**{**RECIPE, **settings})
+
+
+@pytest.mark.parametrize(
+    ("length", "words"),
+    [
+        ("1,000 words", (1000, 1000)),
+        ("1,000 to 1,500 words", (1000, 1500)),
+        ("10-25 words", (10, 25)),
+        ("10 – 25 Words", (10, 25)),
+        ("1 word", (1, 1)),
+        ("up to 20 words", (0, 20)),
+        ("at least 100 words", (100, math.inf)),
+        ("2 paragraphs", None),
+    ],
+)
+def test_what_a_length_asks_for(length: str, words: tuple[int, float] | None) -> None:
+    assert lengths.read_word_range(length) == words
+    assert costs.estimate_answer_tokens(length) > 0
+
+
+@pytest.mark.parametrize("length", ["30 to 10 words", "up to 10 to 20 words", "a few words", "10,5 words", "10 words each"])
+def test_a_length_that_is_not_understood_is_refused(length: str) -> None:
+    """Read wrongly, it would refuse every text that the model was asked for, after it was paid."""
+    with pytest.raises(ValueError, match=f"^Expected a length such as '40 words'.*, found {length!r}. Write it so"):
+        lengths.read_word_range(length)
+
+
+@pytest.mark.parametrize("module", [costs, lengths, manifest, secrets])
+def test_examples_in_docstrings_hold(module: Any) -> None:
+    results = doctest.testmod(module)
+    assert results.attempted and not results.failed
 
 
 @pytest.mark.parametrize("name", ["api_key", "openai_api_key"])

@@ -54,6 +54,24 @@ def test_nothing_of_this_machine_is_pushed(secret: str, generator: Generator, hu
     assert not [path for path, content in files.items() if secret.encode() in content]
 
 
+def test_no_path_of_a_model_is_pushed(generator: Generator, hub: HubServer) -> None:
+    """llama.cpp's server calls a model by its path."""
+    generator.run(push_to_hub=NAME, model="/opt/private/llama.gguf", num_samples=1)
+    generator.run(push_to_hub=NAME, model="/opt/private/llama.gguf", num_samples=2)  # the same run goes on
+    files = hub.repositories[NAME].files
+    assert not [path for path, content in files.items() if b"/opt/private" in content]
+    assert b"| model | `llama.gguf` at http://" in files["README.md"]
+
+
+def test_the_token_may_stand_in_the_file_of_the_key(
+    generator: Generator, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    (generator.folder / ".env").write_text(f"HF_TOKEN={TOKEN}\n", encoding="utf-8")
+    generator.run(push_to_hub=NAME, num_samples=1)
+    assert set(hub.repositories[NAME].files) == PUSHED
+
+
 def test_public_only_where_asked(generator: Generator, hub: HubServer) -> None:
     generator.run("--push_to_hub", NAME, "--public")
     assert not hub.repositories[NAME].private

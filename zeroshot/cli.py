@@ -107,7 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--candidate_labels",
         nargs="+",
         metavar="FILE",
-        help="JSON lists of names that are candidates in every set, instead of its labels.json",
+        help="JSON lists of names that are candidates in every set, instead of its labels.json; names that nobody "
+        "judged for a row count as wrong",
     )
     measure.add_argument(
         "--metrics", nargs="+", default=list(DEFAULT_METRICS), help="shown in the table (default: %(default)s)"

@@ -30,13 +30,23 @@ def rank_copies(copies: Iterable["Copy"]) -> list["Copy"]:
     return sorted(copies, key=lambda copy: (not copy["exact"], -copy["similarity"], -len(copy["second"]["text"])))
 
 
+def count_later_rows(copies: Iterable["Copy"]) -> tuple[int, int]:
+    """How many different rows are exact and near copies of earlier ones: a row may be a copy of one in each file."""
+    rows: dict[tuple[str, int], bool] = {}
+    for copy in copies:
+        place = copy["second"]["source"], copy["second"]["row"]
+        rows[place] = rows.get(place, False) or copy["exact"]
+    exact = sum(rows.values())
+    return exact, len(rows) - exact
+
+
 def _count_copies(copies: Sequence["Copy"]) -> str:
-    exact = sum(copy["exact"] for copy in copies)
+    exact, near = count_later_rows(copies)
     places = (
         f"{copy['second']['source']} row {copy['second']['row']} (of {copy['first']['source']} row {copy['first']['row']})"
         for copy in rank_copies(copies)
     )
-    return f"{exact} exact and {len(copies) - exact} near copies, such as {join_some(places, shown=3)}."
+    return f"{exact} exact and {near} near copies, such as {join_some(places, shown=3)}."
 
 
 def _list_copies(report: "DataReport") -> list["Finding"]:
@@ -92,6 +102,12 @@ def _list_row_findings(report: "DataReport") -> list["Finding"]:
             found = f"{figures['texts']['with_label']:.0%} of the texts of {figures['name']} hold one of their labels."
             mend = "Reword texts or labels: where words match, nothing about meaning is learned or measured."
             findings.append({"found": found, "mend": mend})
+    for leak in report["leaks"]:
+        if leak["rejected"]:
+            first = leak["rejected"][0]
+            found = f"{len(leak['rejected'])} rows of the suite {leak['suite']} are refused and only searched where they "
+            found += f"can be read. The first, {first['source']} row {first['row']}: {first['problem']}"
+            findings.append({"found": found, "mend": "Mend them, or look at them yourself."})
     return findings
 
 

@@ -32,13 +32,20 @@ class RawRow(TypedDict):
     problem: str | None  # why it could not be read
 
 
+def expand_path(source: str) -> Path:
+    """The path that `source` names: `packaged:` stands for the data in the package, `~` for the user's folder."""
+    if source.startswith("packaged:"):
+        return PACKAGED / source.removeprefix("packaged:")
+    return Path(source).expanduser()
+
+
 def resolve_path(source: str) -> Path | None:
     """The file that `source` names, or None where it is a Hub id. `packaged:` stands for the data in the package.
 
     Raises:
         FileNotFoundError: If `source` looks like a file and there is none.
     """
-    path = PACKAGED / source.removeprefix("packaged:") if source.startswith("packaged:") else Path(source).expanduser()
+    path = expand_path(source)
     if path.is_file():
         return path
     if path.is_dir() or path.suffix.lower() in SUFFIXES or source.startswith(("packaged:", ".", "/", "~")):

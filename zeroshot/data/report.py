@@ -1,6 +1,6 @@
 """A report on rows before anyone trains on them: figures, near copies, overlaps of splits, leaks of test sets."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TypedDict
@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 from .duplicates import THRESHOLD, NearDuplicateIndex, fold_text
 from .figures import Figures, describe_rows
 from .findings import list_findings
-from .reading import iterate_raw_rows, resolve_path
+from .reading import expand_path, parse_json
 from .row_files import find_row_files
 from .splitting import normalize_text
 from .validation import RejectedRow, Source, load_source
@@ -50,7 +50,8 @@ class Leak(TypedDict):
 
     suite: str
     files: list[str]
-    rows: int
+    rows: int  # valid ones
+    rejected: list[RejectedRow]  # searched too, as far as their texts can be read
     copies: list[Copy]  # first: in the files, second: in the suite
     labels: list[str]  # labels of both
 
@@ -73,24 +74,6 @@ class DataReport(TypedDict):
     overlaps: list[Overlap]  # between every two files
     leaks: list[Leak]
     findings: list[Finding]
-
-
-def _find_path(source: Source) -> Path | None:
-    """The file that a source was read from; None for data sets of the Hub and rows made in memory."""
-    try:
-        return resolve_path(source.name)
-    except FileNotFoundError:
-        return None
-
-
-def _number_rows(source: Source) -> list[int]:
-    """The number of each valid row where it was read: refused rows and empty lines count too."""
-    refused = {row["row"] for row in source.rejected}
-    path = _find_path(source)
-    count = len(source.rows) + len(refused)
-    numbers: Iterable[int] = range(1, count + 1) if path is None else (row["row"] for row in iterate_raw_rows(path))
-    kept = [number for number in numbers if number not in refused]
-    return kept if len(kept) == len(source.rows) else list(range(1, len(source.rows) + 1))
 
 
 class _CopyFinder:
@@ -125,10 +108,24 @@ class _CopyFinder:
 
 
 def _collect_places(source: Source) -> list[Place]:
+    numbers = source.numbers or range(1, len(source.rows) + 1)
     return [
-        {"source": source.name, "row": row, "text": text}
-        for row, text in zip(_number_rows(source), source.rows["text"], strict=True)
+        {"source": source.name, "row": row, "text": text} for row, text in zip(numbers, source.rows["text"], strict=True)
     ]
+
+
+def _collect_rejected_places(source: Source) -> list[Place]:
+    """The texts of refused rows: what is wrong with their labels does not keep a text from leaking."""
+    places: list[Place] = []
+    for row in source.rejected:
+        try:
+            content = parse_json(row["content"])
+        except ValueError:
+            continue
+        text = content.get("text", content.get("premise")) if isinstance(content, dict) else None
+        if isinstance(text, str) and text.strip():
+            places.append({"source": source.name, "row": row["row"], "text": text})
+    return places
 
 
 def _collect_names(source: Source, columns: Sequence[str]) -> dict[str, str]:
@@ -165,17 +162,27 @@ def _find_overlaps(sources: Sequence[Source], copies: Sequence[Copy]) -> list[Ov
     ]
 
 
-def _find_leaks(suite: Path, sources: Sequence[Source], finder: _CopyFinder) -> Leak:
-    own = {path.resolve() for path in (_find_path(source) for source in sources) if path is not None}
+def _list_suite_files(suite: Path, sources: Sequence[Source]) -> list[str]:
+    if not expand_path(str(suite)).exists():  # a mistyped folder looks like a data set of the Hub
+        raise FileNotFoundError(
+            f"Expected a suite, a folder of row files, found nothing at {str(suite)!r}. "
+            "Check the path; it is read from the current folder."
+        )
     # A file that is reported on would be found to leak from itself.
-    files = [file for file in find_row_files(str(suite)) if Path(file).resolve() not in own]
+    own = {expand_path(source.name).resolve() for source in sources}
+    return [file for file in find_row_files(str(suite)) if expand_path(file).resolve() not in own]
+
+
+def _find_leaks(suite: Path, files: list[str], sources: Sequence[Source], finder: _CopyFinder) -> Leak:
     ours = {normal for source in sources for normal in _collect_names(source, ["labels"])}
-    leak: Leak = {"suite": str(suite), "files": files, "rows": 0, "copies": [], "labels": []}
+    leak: Leak = {"suite": str(suite), "files": files, "rows": 0, "rejected": [], "copies": [], "labels": []}
     shared: dict[str, str] = {}
     for file in files:
         source = load_source(file, keep_unlabelled=True)
         leak["rows"] += len(source.rows)
-        for place in tqdm(_collect_places(source), desc=f"Comparing {file}", disable=None):
+        leak["rejected"] += source.rejected
+        places = _collect_places(source) + _collect_rejected_places(source)
+        for place in tqdm(places, desc=f"Comparing {file}", disable=None):
             leak["copies"] += finder.find(place)
         names = _collect_names(source, ["labels"]).items()
         shared.update({normal: name for normal, name in names if normal in ours})
@@ -196,7 +203,7 @@ def build_report(sources: Sequence[Source], *, suites: Sequence[Path] = (), thre
         for all. Copies have row numbers as they are in the files.
 
     Raises:
-        FileNotFoundError: If a suite has no row file.
+        FileNotFoundError: If a suite is not there or has no row file.
         ImportError: If datasketch is not installed.
         ValueError: If there is no source, a name stands twice, or the threshold is out of range.
     """
@@ -205,6 +212,7 @@ def build_report(sources: Sequence[Source], *, suites: Sequence[Path] = (), thre
         twice = next((name for name in names if names.count(name) > 1), None)
         found = f"{twice!r} twice" if twice else "none"
         raise ValueError(f"Expected one or more different sources, found {found}. Name each file once.")
+    suite_files = [_list_suite_files(suite, sources) for suite in suites]  # before the long work begins
     finder = _CopyFinder(threshold)
     copies: list[Copy] = []
     for source in sources:
@@ -219,7 +227,7 @@ def build_report(sources: Sequence[Source], *, suites: Sequence[Path] = (), thre
         "rejected": [row for source in sources for row in source.rejected],
         "copies": [copy for copy in copies if copy["first"]["source"] == copy["second"]["source"]],
         "overlaps": _find_overlaps(sources, across),
-        "leaks": [_find_leaks(suite, sources, finder) for suite in suites],
+        "leaks": [_find_leaks(suite, files, sources, finder) for suite, files in zip(suites, suite_files, strict=True)],
         "findings": [],
     }
     report["findings"] = list_findings(report)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from .figures import WINDOW, Figures, Spread
-from .findings import join_some, rank_copies
+from .findings import count_later_rows, join_some, rank_copies
 from .report import Copy, DataReport
 
 SHOWN_COPIES = 10
@@ -117,12 +117,11 @@ def _format_overlaps(report: DataReport) -> str:
 
 
 def _format_leaks(report: DataReport) -> str:
-    head = ["suite", "files", "rows", "exact", "near", "labels of both"]
+    head = ["suite", "files", "rows", "refused", "exact", "near", "labels of both"]
     rows = []
     for leak in report["leaks"]:
-        exact = sum(copy["exact"] for copy in leak["copies"])
-        near = len(leak["copies"]) - exact
-        rows.append([leak["suite"], len(leak["files"]), leak["rows"], exact, near, len(leak["labels"])])
+        size = (len(leak["files"]), leak["rows"], len(leak["rejected"]))
+        rows.append([leak["suite"], *size, *count_later_rows(leak["copies"]), len(leak["labels"])])
     copies = [copy for leak in report["leaks"] for copy in leak["copies"]]
     return _build_table(head, rows) + "\n\n" + _format_copies(copies)
 

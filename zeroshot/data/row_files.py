@@ -3,17 +3,22 @@
 import json
 from pathlib import Path
 
-from .reading import PACKAGED, SUFFIXES
+from .reading import PACKAGED, SUFFIXES, expand_path
+
+# What runs of this package write beside rows: answers of a language model, and rows that were refused.
+NO_ROWS = frozenset({"labels.json", "journal.jsonl", "rejected_rows.jsonl"})
 
 
 def _holds_rows(path: Path) -> bool:
-    """Whether a file found in a folder is one of rows; `labels.json`, maps and manifests lie beside them."""
+    """Whether a file found in a folder is one of rows; label sets, maps and manifests lie beside them."""
+    if path.name in NO_ROWS:
+        return False
     if path.suffix.lower() != ".json":
         return path.suffix.lower() in SUFFIXES
     try:
         content = json.loads(path.read_bytes())
     except ValueError:  # broken rows are reported where the rows are read
-        return path.name != "labels.json"
+        return True
     return isinstance(content, list) and any(isinstance(row, dict) for row in content)
 
 
@@ -27,7 +32,7 @@ def find_row_files(source: str) -> list[str]:
         FileNotFoundError: If a folder holds no row file.
     """
     packaged = source.startswith("packaged:")
-    folder = PACKAGED / source.removeprefix("packaged:") if packaged else Path(source).expanduser()
+    folder = expand_path(source)
     if not folder.is_dir():
         return [source]
     files = sorted(path for path in folder.rglob("*") if path.is_file() and _holds_rows(path))

@@ -71,8 +71,8 @@ def hold_out_labels(source: Source, labels: Collection[str]) -> tuple[Source, So
     closed_seen = None if names is None else [name for name in names if normalize_text(name) not in held_out]
     closed_unseen = None if names is None else [name for name in names if normalize_text(name) in held_out]
     return (
-        replace(source, rows=training, candidate_labels=closed_seen),
-        replace(source, rows=source.rows.select(unseen), candidate_labels=closed_unseen, rejected=[]),
+        replace(source, rows=training, numbers=[], candidate_labels=closed_seen),
+        replace(source, rows=source.rows.select(unseen), numbers=[], candidate_labels=closed_unseen, rejected=[]),
         len(kinds) - len(seen) - len(unseen),
     )
 
@@ -98,4 +98,4 @@ def drop_texts(source: Source, texts: Collection[str]) -> tuple[Source, int]:
         raise TypeError(f"Expected a list of texts, found the string {texts!r}. Write [{texts!r}].")
     unwanted = {normalize_text(text) for text in texts}
     kept = [row for row, text in enumerate(source.rows["text"]) if normalize_text(text) not in unwanted]
-    return replace(source, rows=source.rows.select(kept)), len(source.rows) - len(kept)
+    return replace(source, rows=source.rows.select(kept), numbers=[]), len(source.rows) - len(kept)

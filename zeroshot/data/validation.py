@@ -51,6 +51,8 @@ class Source:
             does not hold; None where rows were labelled freely.
         rejected: The refused rows with reasons.
         labels_are_sentences: Whether the labels are hypotheses, around which no template is put.
+        numbers: Line or position of each row where it was read, of joined rows that of the first; empty where the rows were
+            made in memory or are a selection.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Source:
     candidate_labels: list[str] | None = None
     rejected: list[RejectedRow] = field(default_factory=list)
     labels_are_sentences: bool = False
+    numbers: list[int] = field(default_factory=list)
 
 
 def _show(value: Any) -> str:
@@ -285,12 +288,18 @@ def load_source(source: str, *, keep_unlabelled: bool = False) -> Source:
     problems = table["problem"][:]
     good = [position for position, problem in enumerate(problems) if problem is None]
     rows = table.select(good).remove_columns(["row", "content", "problem"])
+    numbers: list[int] = table.select(good)["row"][:]
     if pairs:
+        firsts: dict[str, int] = {}
+        for text, number in zip(rows["text"], numbers, strict=True):
+            firsts.setdefault(text, number)
+        numbers = list(firsts.values())
         columns, refused = merge_premises(rows)
         rows = Dataset.from_dict(columns, features=ROW_FEATURES)
         for position, problem in refused.items():
             problems[good[position]] = problem
-    return Source(source, rows, candidate_labels, _list_rejected(source, table, problems), labels_are_sentences=pairs)
+    rejected = _list_rejected(source, table, problems)
+    return Source(source, rows, candidate_labels, rejected, labels_are_sentences=pairs, numbers=numbers)
 
 
 def write_rejected_rows(sources: list[Source], path: Path) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from transformers.utils import logging
 
 from ..data import EvaluationSet, build_evaluation_set, load_source
-from ..data.reading import PACKAGED
+from ..data.reading import expand_path
 from ..data.validation import read_label_file
 from ..models import ZeroShotPreTrainedModel
 from .metrics import METRICS, shortlist_recall
@@ -52,14 +52,14 @@ def load_suite(
     Args:
         folder: The suite, or one set; `packaged:` and a path stand for the data in the package.
         rows: The most rows of a set: the first of a shuffle with seed 0 over the rows that have a label.
-        candidate_labels: Names that are candidates in every set instead of its own `labels.json`.
+        candidate_labels: Names that are candidates in every set instead of its own `labels.json`; names that nobody
+            judged for a row count as wrong.
 
     Raises:
         FileNotFoundError: If there is no set.
         ValueError: If `rows` is below 1, or a row's label is not among the candidates.
     """
-    name = str(folder)
-    folder = PACKAGED / name.removeprefix("packaged:") if name.startswith("packaged:") else Path(folder)
+    folder = expand_path(str(folder))
     if rows < 1:
         raise ValueError(f"Expected at least 1 row per set, found {rows}. Raise --rows.")
     sets = {}
@@ -73,7 +73,7 @@ def load_suite(
         labelled = [row for row, labels in enumerate(source.rows["labels"]) if labels]
         if len(labelled) > rows:
             random.Random(0).shuffle(labelled)
-        chosen = replace(source, rows=source.rows.select(labelled[:rows]))
+        chosen = replace(source, rows=source.rows.select(labelled[:rows]), numbers=[])
         sets[path.name] = build_evaluation_set(chosen, candidate_labels=candidate_labels)
     if not sets:
         raise FileNotFoundError(
@@ -93,8 +93,7 @@ def read_candidate_labels(files: Sequence[str]) -> list[str]:
         FileNotFoundError: If a file is not there.
         ValueError: If one is not a list of names.
     """
-    paths = [PACKAGED / file.removeprefix("packaged:") if file.startswith("packaged:") else Path(file) for file in files]
-    return list(dict.fromkeys(name for path in paths for name in read_label_file(path)))
+    return list(dict.fromkeys(name for file in files for name in read_label_file(expand_path(file))))
 
 
 def evaluate_model(

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from ..data.duplicates import THRESHOLD
 from ..settings import COUNT, SHARE, Range, SettingsParser, check_ranges, describe_field
+from .lengths import read_word_range
+from .secrets import ADDRESS_VARIABLE, read_variable
 
 ApiName = Literal["responses", "chat", "json"]
 PRICE = Range(0)
@@ -104,7 +106,10 @@ class GenerationArguments:
     descriptions: bool = describe_field("Whether the model describes each label in one line.", False)
     paraphrases: Annotated[int, Range(0)] = describe_field("Other wordings of each label that the model writes.", 0)
     styles: list[str] = describe_field("Kinds of text, one drawn for each row.", ["plain prose"])
-    lengths: list[str] = describe_field("Lengths such as '10 to 25 words'; a count of words is checked.", ["10 to 40 words"])
+    lengths: list[str] = describe_field(
+        "Lengths: '10 to 25 words', 'up to 40 words'; a count of words is checked.",
+        ["10 to 40 words"],
+    )
     registers: list[str] = describe_field("Registers, one drawn for each row.", ["neutral"])
     languages: list[str] = describe_field("Languages of the texts, one drawn for each row.", ["English"])
     text_label_overlap: Annotated[float, Range(0, highest=1)] = describe_field(
@@ -136,6 +141,10 @@ class GenerationArguments:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.base_url is None:
+            self.base_url = read_variable(ADDRESS_VARIABLE)
+        for length in self.lengths:
+            read_word_range(length)
         self.label_kinds = check_label_kinds(self.label_kinds)
         for name in ("styles", "lengths", "registers", "languages"):
             entries = getattr(self, name)

@@ -66,7 +66,7 @@ def build_card(state: RunState, pool: Pool, manifest: Manifest) -> DatasetCard:
         template_path=str(TEMPLATE),
         title=(arguments.push_to_hub or Path(arguments.output_dir).resolve().name).split("/")[-1],
         rows=len(rows),
-        model=arguments.model,
+        model=manifest["model"],
         base_url=manifest["base_url"],
         version=manifest["zeroshot_version"],
         date=manifest["created"][:10],

@@ -1,12 +1,14 @@
 """Tokens and money."""
 
-import re
+import math
 from typing import TypedDict
 
 from .arguments import GenerationArguments
+from .lengths import read_word_range
 
 CHARACTERS_PER_TOKEN = 4  # of English; other scripts have fewer, so an estimate for them is too low
 TOKENS_PER_WORD = 1.5
+USUAL_WORDS = 40  # of a text whose length counts no words
 ANSWER_FRAME = 60  # tokens of an answer beside its text: braces, field names, negatives
 
 
@@ -30,8 +32,8 @@ def estimate_answer_tokens(length: str) -> int:
         >>> estimate_answer_tokens("10 to 20 words")
         90
     """
-    numbers = [int(number) for number in re.findall(r"\d+", length)]
-    return round(TOKENS_PER_WORD * (max(numbers) if numbers else 40)) + ANSWER_FRAME
+    low, high = read_word_range(length) or (0, USUAL_WORDS)
+    return round(TOKENS_PER_WORD * (low * 2 if math.isinf(high) else high)) + ANSWER_FRAME
 
 
 def compute_cost(usage: Usage, arguments: GenerationArguments, *, batch: bool = False) -> float:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
@@ -33,7 +34,7 @@ class Manifest(TypedDict):
     updated: str
     finished: bool
     model: str
-    base_url: str | None
+    base_url: str | None  # None: OpenAI's
     api: ApiName | None  # the way of asking that the server took
     prompt_sha256: str
     pool_sha256: str | None
@@ -54,8 +55,19 @@ def hash_pool(pool: Any) -> str:
     return hashlib.sha256(json.dumps(pool, sort_keys=True).encode()).hexdigest()
 
 
+def name_model(model: str) -> str:
+    """A model as it is published: of a path on this machine, as llama.cpp's server calls its models, the last part.
+
+    Example:
+        >>> name_model("/opt/models/llama.gguf"), name_model("meta-llama/Llama-3.1-8B")
+        ('llama.gguf', 'meta-llama/Llama-3.1-8B')
+    """
+    is_path = model.startswith(("/", "~", ".", "file:")) or "\\" in model
+    return re.split(r"[/\\]", model.rstrip("/\\"))[-1] if is_path else model
+
+
 def _split_settings(arguments: GenerationArguments) -> tuple[dict[str, Any], dict[str, Any]]:
-    values = dataclasses.asdict(arguments)
+    values = {**dataclasses.asdict(arguments), "model": name_model(arguments.model)}
     if arguments.base_url:
         values["base_url"] = hide_user(arguments.base_url)
     for name in ("output_dir", "dry_run"):  # a path of this machine, and what a written manifest says by being there
@@ -83,7 +95,7 @@ def open_manifest(folder: Path, arguments: GenerationArguments) -> Manifest:
             "created": _now(),
             "updated": _now(),
             "finished": False,
-            "model": arguments.model,
+            "model": settings["model"],
             "base_url": parameters["base_url"],
             "api": None,
             "prompt_sha256": hash_prompts(),

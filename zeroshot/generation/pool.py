@@ -1,7 +1,7 @@
 """The label names that all rows share: those of the recipe, and those that the model adds once.
 
-A name is checked for what a machine can say of it: one to five words, the script of its language, distinct from all others
-but for case. Whether it is a good name of its kind is for a reader of `pool.json`.
+A name is checked for what a machine can say of it: one to five words, distinct from all others but for case; a name that
+the model writes also for the script of its language. Whether it is a good name of its kind is for a reader of `pool.json`.
 """
 
 import json
@@ -44,20 +44,19 @@ class PoolLabel(TypedDict):
 Pool = dict[str, list[PoolLabel]]  # by kind
 
 
-def find_name_problem(name: str, known: Iterable[str], language: str) -> str | None:
+def find_name_problem(name: str, known: Iterable[str]) -> str | None:
     """Say what is wrong with a label name.
 
     Args:
         name: The name.
         known: The names that it must differ from.
-        language: Language of the names.
     """
     words = len(split_words(name))
     if not 1 <= words <= MOST_WORDS:
         return f"Expected label names of 1 to {MOST_WORDS} words, found {name!r} with {words}. Write a shorter name."
     if name.casefold() in {one.casefold() for one in known}:
         return f"Expected distinct label names, found {name!r} twice. Write each once."
-    return find_script_problem(name, language)
+    return None
 
 
 def get_names(pool: Pool) -> dict[str, list[str]]:
@@ -90,7 +89,7 @@ def start_pool(arguments: GenerationArguments) -> Pool:
         pool[kind] = []
         for name in content["names"]:
             known = [one for names in get_names(pool).values() for one in names]
-            if problem := find_name_problem(name, known, arguments.label_language):
+            if problem := find_name_problem(name, known):
                 raise ValueError(f"label_kinds, {kind}: {problem}")
             pool[kind].append({"name": name, "description": None, "paraphrases": []})
     return pool
@@ -191,7 +190,7 @@ class PoolBuilder:
     def _take_names(self, labels: list[PoolLabel], names: list[str], known: list[str]) -> str | None:
         problems = []
         for name in (" ".join(name.split()) for name in names):
-            if problem := find_name_problem(name, known, self._arguments.label_language):
+            if problem := find_name_problem(name, known) or find_script_problem(name, self._arguments.label_language):
                 problems.append(problem)
                 continue
             labels.append({"name": name, "description": None, "paraphrases": []})

@@ -8,6 +8,7 @@ from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 from transformers.utils import logging
 
 from . import manifest, pool
+from .secrets import HUB_VARIABLE, read_variable
 
 logger = logging.get_logger(__name__)
 
@@ -29,7 +30,7 @@ def push_rows(folder: Path, repo_id: str, *, public: bool) -> str:
     Raises:
         ValueError: If the data set is public and `public` is not said, or the Hub refuses.
     """
-    api = HfApi()
+    api = HfApi(token=read_variable(HUB_VARIABLE))
     try:
         api.create_repo(repo_id, private=not public, repo_type="dataset", exist_ok=True)
         private = bool(api.dataset_info(repo_id).private)
@@ -50,6 +51,6 @@ def push_rows(folder: Path, repo_id: str, *, public: bool) -> str:
     except (httpx2.HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled) as error:
         raise ValueError(
             f"Expected the Hub to take {repo_id!r}, found: {error}. "
-            f"Check HF_TOKEN, its right to write, the name and the network; the rows are in {folder}."
+            f"Check {HUB_VARIABLE}, its right to write, the name and the network; the rows are in {folder}."
         ) from error
     return str(commit.repo_url)

@@ -1,27 +1,39 @@
-"""The provider's key: where it comes from, and that it goes nowhere else."""
+"""Keys and addresses: where they come from, and that what is secret in them goes nowhere else."""
 
 import os
 import re
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from dotenv import load_dotenv
+from dotenv import dotenv_values
 
 KEY_VARIABLE = "OPENAI_API_KEY"
+ADDRESS_VARIABLE = "OPENAI_BASE_URL"
+HUB_VARIABLE = "HF_TOKEN"
 HIDDEN = "[key]"
 WINDOW = 6  # characters of a key in a row that give it away
 SHORT = 8  # a key below this length is a stand-in for a local server (EMPTY, none)
 
 
+def read_variable(name: str) -> str | None:
+    """A variable of the environment, or else of `.env` in the current folder; None where it is in neither or empty.
+
+    `.env` is only read: what else stands in it stays out of the environment of this process.
+    """
+    value = os.environ.get(name)
+    if value is None:
+        value = dotenv_values(Path(".env")).get(name)
+    return (value or "").strip() or None
+
+
 def read_key() -> str:
-    """The key from the environment, or else from `.env` in the current folder, which never overrides the environment.
+    """The key from the environment or `.env`.
 
     Raises:
         ValueError: If there is none.
     """
-    load_dotenv(Path(".env"), override=False)
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key:
+    key = read_variable(KEY_VARIABLE)
+    if key is None:
         raise ValueError(
             f"Expected a key for the server, found none in {KEY_VARIABLE}. Set it in the environment or in a file .env in "
             f"the current folder; a local server takes any value: {KEY_VARIABLE}=none."
@@ -50,6 +62,11 @@ def hide_key(text: str, key: str) -> str:
 
 
 def hide_user(url: str) -> str:
-    """An address without a user and password in it."""
+    """An address without what may be secret in it: user and password, query (`?api-key=...`) and fragment.
+
+    Example:
+        >>> hide_user("https://bob:pa55@example.org/v1?api-key=s3cret#a")
+        'https://example.org/v1'
+    """
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -1,11 +1,11 @@
 """Whether an answer becomes a row. Each problem is a sentence that is sent back to the model."""
 
-import re
 from typing import TypedDict
 
 from ..data.duplicates import NearDuplicateIndex, split_words
 from .arguments import GenerationArguments
 from .languages import find_language_problem, get_language
+from .lengths import read_word_range
 from .plan import PlanItem
 from .schema import TextAnswer
 
@@ -39,17 +39,6 @@ def build_row(item: PlanItem, answer: TextAnswer) -> GeneratedRow:
         "language": item.language,
         "style": item.style,
     }
-
-
-def read_word_range(length: str) -> tuple[int, int] | None:
-    """The numbers of words that a length asks for; None where it counts something else or nothing.
-
-    Example:
-        >>> read_word_range("10 to 25 words"), read_word_range("about 30 words"), read_word_range("2 sentences")
-        ((10, 25), (30, 30), None)
-    """
-    match = re.search(r"(\d+)(?:\D+(\d+))?\s*words?\b", length)
-    return None if match is None else (int(match[1]), int(match[2] or match[1]))
 
 
 def _share_runs(words: list[str], others: list[str]) -> float:

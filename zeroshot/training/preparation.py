@@ -65,7 +65,7 @@ def _limit_rows(source: Source, limit: int | None, seed: int) -> Source:
     if limit is None or len(source.rows) <= limit:
         return source
     chosen = random.Random(f"{seed}-{source.name}").sample(range(len(source.rows)), limit)
-    return replace(source, rows=source.rows.select(sorted(chosen)))
+    return replace(source, rows=source.rows.select(sorted(chosen)), numbers=[])
 
 
 def _check_shares(arguments: DataArguments) -> None:
@@ -123,9 +123,9 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         if not validation and arguments.validation_share and not source.labels_are_sentences:
             rest, part = split_by_text(kept.rows, arguments.validation_share, seed)
             if len(part):
-                part_source = replace(kept, rows=part)
+                part_source = replace(kept, rows=part, numbers=[])
                 prepared.validation[_name_set(part_source, prepared.validation)] = build_evaluation_set(part_source)
-            kept = replace(kept, rows=rest)
+            kept = replace(kept, rows=rest, numbers=[])
         prepared.train.append(_limit_rows(kept, arguments.max_train_rows, seed))
     for source in validation:
         prepared.validation[_name_set(source, prepared.validation)] = build_evaluation_set(source)
