@@ -9,6 +9,7 @@ import pytest
 
 from zeroshot.data import duplicates, figures, findings
 from zeroshot.data.duplicates import (
+    MOST_COPIES,
     MOST_PERMUTATIONS,
     RECALL,
     NearDuplicateIndex,
@@ -108,6 +109,20 @@ def test_the_most_similar_text_is_found_and_of_equals_the_first() -> None:
     assert index.find(PLANTED) == "same"
     assert [key for key, _ in index.find_all(PLANTED)] == ["same", "near"]
     assert len(index) == 3
+
+
+def test_a_template_is_not_compared_with_all_its_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand texts that differ in one number would make half a million comparisons; each still finds its copies."""
+    measured = []
+    monkeypatch.setattr(duplicates, "measure_overlap", lambda *sets: measured.append(1) or measure_overlap(*sets))
+    texts = [f"{number} {PLANTED}" for number in range(300)]
+    assert [later for _, later, _ in find_near_duplicates(texts)] == list(range(1, 300))
+    assert len(measured) <= 2 * MOST_COPIES * len(texts)
+    index = NearDuplicateIndex()
+    for text in texts:
+        index.add(text, text)
+    assert index.find(texts[250].upper()) == texts[250]
+    assert index.find("rain fell " + PLANTED) == texts[0]
 
 
 def test_nothing_is_found_where_nothing_is_stored() -> None:

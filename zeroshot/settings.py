@@ -128,16 +128,25 @@ def _describe(hint: Any) -> str:
 class SettingsParser:
     """Both sources of settings behind one parser, so that values of a recipe and of the command line mean the same."""
 
-    def __init__(self, argument_classes: Sequence[type], script: str, mends: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        argument_classes: Sequence[type],
+        script: str,
+        mends: Mapping[str, str] | None = None,
+        *,
+        joined: str | None = None,
+    ):
         """Build the parser of a command.
 
         Args:
             argument_classes: Dataclasses whose fields are the keys.
             script: The file that is run, as it is named in messages.
             mends: What to do instead of giving a key that does not exist on purpose, by key.
+            joined: End of the keys whose lists in a recipe are joined by commas.
         """
         self.script = script
         self.mends = dict(mends or {})
+        self.joined = joined
         self.parser = HfArgumentParser(
             argument_classes, allow_abbrev=False, exit_on_error=False, usage=f"{script} [CONFIG.yaml] [--key value ...]"
         )
@@ -177,7 +186,7 @@ class SettingsParser:
             if key not in self.hints:
                 raise self.refuse_key(str(key), place)
             hint = self.hints[key]
-            if key.endswith("_files") and _fits(value, list[str]):
+            if self.joined and key.endswith(self.joined) and _fits(value, list[str]):
                 ready[key] = ",".join(value)
             elif isinstance(value, str):  # also '2e-5', which YAML takes for text
                 words.append(f"--{key}={value}")

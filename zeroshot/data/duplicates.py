@@ -7,7 +7,8 @@ pairs above it still more surely; every proposed pair is then verified, so nothi
 
 What this cannot see: one word changed in the middle of a text of n words leaves (n - 5) / (n + 1), so at .6 such a pair is
 found from 14 words on; a text below six words is compared by runs of five characters, and never with a longer one;
-paraphrases in other words are no near copies.
+paraphrases in other words are no near copies. Of a text with 20 near copies among those stored before (a
+template with another number in each) only exact copies are found later, so that such texts do not cost their square.
 
 Sources: Broder 1997, [On the resemblance and containment of documents](https://doi.org/10.1109/SEQUEN.1997.666900);
 Leskovec, Rajaraman and Ullman, [Mining of Massive Datasets, chapter 3](http://www.mmds.org). We depart from them in the
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 THRESHOLD = 0.6
 RECALL = 0.99  # of a pair exactly at the threshold
 MOST_PERMUTATIONS = 64
+MOST_COPIES = 20  # near copies of a text that are compared with later texts
 CHARACTERS = 5  # of a shingle of texts that have less than twice as many words as a shingle
 
 
@@ -132,8 +134,8 @@ class NearDuplicateIndex:
         self._empty = MinHash(num_perm=bands * rows, seed=1)
         self._buckets = MinHashLSH(num_perm=bands * rows, params=(bands, rows))
         self._keys: list[str] = []
-        self._shingles: list[frozenset[str]] = []
-        self._folded: set[str] = set()
+        self._shingles: dict[int, frozenset[str]] = {}
+        self._folded: dict[str, int] = {}  # distinct text -> its position
         self._known: set[str] = set()
 
     def __len__(self) -> int:
@@ -151,9 +153,17 @@ class NearDuplicateIndex:
         Of stored texts that differ in case and punctuation only, the first stands for all.
         """
         shingles, signature = self._describe(text)
-        scored = [(measure_overlap(shingles, self._shingles[found]), -found) for found in self._buckets.query(signature)]
-        near = sorted((pair for pair in scored if pair[0] >= self.threshold), reverse=True)
-        return [(self._keys[-found], similarity) for similarity, found in near]
+        near = self._list_near(shingles, signature)
+        own = self._folded.get(fold_text(text))
+        if own is not None:
+            near[own] = 1.0
+        ranked = sorted(near.items(), key=lambda found: (-found[1], found[0]))
+        return [(self._keys[position], similarity) for position, similarity in ranked]
+
+    def _list_near(self, shingles: frozenset[str], signature: "MinHash") -> dict[int, float]:
+        candidates = self._buckets.query(signature)
+        scored = {position: measure_overlap(shingles, self._shingles[position]) for position in candidates}
+        return {position: similarity for position, similarity in scored.items() if similarity >= self.threshold}
 
     def find(self, text: str) -> str | None:
         """Key of the stored text that is most similar to `text`, or None where no near copy is stored."""
@@ -172,11 +182,12 @@ class NearDuplicateIndex:
         folded = fold_text(text)
         if folded in self._folded:  # a thousand times "yes" would make every later "yes" slow
             return
-        self._folded.add(folded)
-        shingles, signature = self._describe(text)
-        self._buckets.insert(len(self._keys), signature, check_duplication=False)
+        position = self._folded[folded] = len(self._keys)
         self._keys.append(key)
-        self._shingles.append(shingles)
+        shingles, signature = self._describe(text)
+        if len(self._list_near(shingles, signature)) < MOST_COPIES:
+            self._shingles[position] = shingles
+            self._buckets.insert(position, signature, check_duplication=False)
 
 
 def find_near_duplicates(texts: Sequence[str], threshold: float = THRESHOLD) -> list[tuple[int, int, float]]:

@@ -104,7 +104,9 @@ class GenerationArguments:
     max_negatives: Annotated[int, Range(0)] = describe_field("Most hard negatives of a text.", 6)
     num_candidates: Annotated[int, COUNT] = describe_field("Names from the pool offered as negatives.", 16)
     descriptions: bool = describe_field("Whether the model describes each label in one line.", False)
-    paraphrases: Annotated[int, Range(0)] = describe_field("Other wordings of each label that the model writes.", 0)
+    paraphrases: Annotated[int, Range(0)] = describe_field(
+        "Other wordings of each label that the model writes into pool.json, to use by hand as names or templates.", 0
+    )
     styles: list[str] = describe_field("Kinds of text, one drawn for each row.", ["plain prose"])
     lengths: list[str] = describe_field(
         "Lengths: '10 to 25 words', 'up to 40 words'; a count of words is checked.",

@@ -17,5 +17,5 @@ def parse_arguments(
         FileNotFoundError: If the recipe is not there.
         ValueError: If a key is unknown (the nearest known one is named) or a value does not fit.
     """
-    model, data, training = SettingsParser(ARGUMENT_CLASSES, "train.py").parse(arguments)
+    model, data, training = SettingsParser(ARGUMENT_CLASSES, "train.py", joined="_files").parse(arguments)
     return model, data, training
