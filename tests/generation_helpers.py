@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,6 +84,8 @@ class Generator:
         command = [sys.executable, str(ROOT / "generate_data.py"), str(self.write_recipe(**settings)), *words]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
         given = {"OPENAI_API_KEY": KEY} if environment is None else environment
+        # What a shell starts in the background ignores Ctrl-C and passes that on; a handler is not passed on.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         return subprocess.Popen(
             command,
             env={**inherited, "PYTHONPATH": str(ROOT), **given},

@@ -7,7 +7,7 @@ import pytest
 
 from . import generation_helpers
 from .generation_helpers import ANSWER_COST, Generator, finish
-from .openai_answers import Json, Reply, Request, answer_well, echo_key, fail, refuse, truncate, wrap
+from .openai_answers import Json, Reply, Request, answer_well, answer_without_usage, echo_key, fail, refuse, truncate, wrap
 from .openai_server import OpenAIServer
 
 generator, server = generation_helpers.generator, generation_helpers.server
@@ -197,3 +197,109 @@ def test_a_server_without_batches_is_named(generator: Generator, server: OpenAIS
     server.missing = {"/v1/files", "/v1/batches"}
     said = generator.fail(**BATCH)
     assert "Expected a server with the Batch API" in said and "Leave batch out." in said
+
+
+@pytest.mark.parametrize("identifier", ["batch_0", None])
+def test_a_batch_that_is_refused_for_good_does_not_lock_the_folder(
+    identifier: str | None, generator: Generator, server: OpenAIServer
+) -> None:
+    """The provider has forgotten the batch, or does not take the file; only a new one can help."""
+    generator.run(**BATCH)
+    restore(generator, {"file": "file-0", "id": identifier, "api": "responses"}, lines=2)
+    server.batches.clear()
+    server.batch_script = [fail(404, "No such batch.")] if identifier else [fail(404), fail(400, "No such file.")]
+    said = generator.fail(**BATCH)
+    assert f"Batch {identifier or 'of file file-0'} is given up; a new start sends its requests anew." in said
+    assert generator.manifest["pending_batch"] is None
+    generator.run(**BATCH)
+    assert len(generator.rows) == 5 and [len(lines) for lines in uploads(server)] == [5, 3]
+
+
+def test_a_wrong_key_does_not_lose_the_batch_under_way(generator: Generator, server: OpenAIServer) -> None:
+    generator.run(**BATCH)
+    restore(generator, {"file": "file-0", "id": "batch_0", "api": "responses"}, lines=0)
+    server.batch_script = [echo_key]
+    generator.fail(**BATCH)
+    assert generator.manifest["pending_batch"]["id"] == "batch_0"
+
+
+def test_an_uploaded_file_without_a_batch_does_not_ask_for_batch(generator: Generator, server: OpenAIServer) -> None:
+    generator.run(**BATCH)
+    restore(generator, {"file": "file-0", "id": None, "api": "responses"}, lines=2)
+    generator.run()
+    assert len(generator.rows) == 5 and len(server.row_requests) == 3
+    assert generator.manifest["pending_batch"] is None
+
+
+def test_a_batch_whose_creation_got_no_answer_is_not_created_again(generator: Generator, server: OpenAIServer) -> None:
+    """Each batch is paid, also the one of which nobody knows."""
+
+    def create_and_lose(request: Request) -> Reply:
+        server._answer_batch(request)
+        return fail(500)(request)
+
+    def pass_on(request: Request) -> Reply:
+        return server._answer_batch(request)
+
+    server.batch_script = [pass_on, fail(500), fail(429), pass_on, create_and_lose]
+    generator.run(**BATCH, max_retries=0)
+    assert len(generator.rows) == 5 and len(server.batches) == server.count("POST", "/v1/batches") == 1
+    server.batch_script = [pass_on, pass_on, create_and_lose]
+    generator.run(**BATCH, num_samples=7, max_retries=3)
+    assert len(generator.rows) == 7 and len(server.batches) == server.count("POST", "/v1/batches") == 2
+
+
+def test_a_run_whose_first_batch_was_cut_short_ends_well_when_money_is_left(
+    generator: Generator, server: OpenAIServer
+) -> None:
+    """With a limit on its tokens a batch is sized for the worst, so the next one is paid by what was not used up."""
+    generator.run(**BATCH, max_output_tokens=200, max_cost=1.0)
+    assert len(uploads(server)) > 1
+    assert len(generator.rows) == 5 and generator.manifest["finished"]
+
+
+def test_the_longest_answers_count_for_the_size_of_a_batch(generator: Generator, server: OpenAIServer) -> None:
+    """The mean of earlier answers bounds nothing."""
+
+    def answer_at_length(request: Request) -> Reply:
+        reply = answer_well(request)
+        assert isinstance(reply.body, dict)
+        return Reply({**reply.body, "usage": {"input_tokens": 100, "output_tokens": 400}})
+
+    generator.run(num_samples=2)
+    server.default = answer_at_length
+    said = generator.fail(**BATCH, num_samples=30, max_output_tokens=400, max_cost=3.0)
+    assert "--max_cost" in said and 0.4 < generator.manifest["cost"] <= 3.0
+
+
+def test_a_batch_that_was_dearer_than_the_limit_says_so(
+    generator: Generator, server: OpenAIServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def answer_at_length(request: Request) -> Reply:
+        reply = answer_well(request)
+        assert isinstance(reply.body, dict)
+        return Reply({**reply.body, "usage": {"input_tokens": 100, "output_tokens": 5000}})
+
+    server.default = answer_at_length
+    generator.run(**BATCH, max_cost=9.0)
+    assert "The batch was dearer than estimated: 25.250000 USD are spent, max_cost is 9.0 USD." in caplog.text
+
+
+def fail_in_the_body(_request: Request) -> Reply:
+    return Reply({"id": "resp_1", "status": "failed", "error": {"code": "server_error", "message": "We broke."}})
+
+
+def test_a_batch_of_lost_requests_says_why_and_rejects_nothing(generator: Generator, server: OpenAIServer) -> None:
+    """Its requests were refused one by one by the provider, which is no fault of the model's answers."""
+    server.default = fail(429, "Slow down.")
+    assert "found none (it is completed; status 429: " in generator.fail(**BATCH) and not generator.journal
+    server.script, server.default = [answer_well], fail_in_the_body
+    said = generator.fail(**BATCH)
+    assert "We broke." in said and len(generator.rows) == 1 and not generator.rejected
+
+
+def test_an_estimate_of_tokens_in_a_batch_counts_what_was_asked(generator: Generator, server: OpenAIServer) -> None:
+    server.default = answer_without_usage
+    generator.run(**BATCH, num_samples=1)
+    [record] = generator.journal
+    assert record["usage"]["estimated"] and record["usage"]["input_tokens"] > 100

@@ -132,7 +132,9 @@ class GenerationArguments:
     max_output_tokens: Annotated[int | None, COUNT] = describe_field("Most tokens of an answer.", None)
     input_price: Annotated[float | None, PRICE] = describe_field("USD per million input tokens.", None)
     output_price: Annotated[float | None, PRICE] = describe_field("USD per million output tokens.", None)
-    max_cost: Annotated[float | None, PRICE] = describe_field("USD after which no request is started.", None)
+    max_cost: Annotated[float | None, PRICE] = describe_field(
+        "USD after which no request is started; a batch is sized by it beforehand.", None
+    )
     batch: bool = describe_field("Whether to use the Batch API: cheaper, within a day.", False)
     batch_discount: Annotated[float, SHARE] = describe_field("Share of the price that a batch saves.", 0.5)
     poll_seconds: Annotated[float, Range(0.001)] = describe_field("Seconds between two looks at a batch.", 30.0)

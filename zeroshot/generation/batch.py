@@ -16,19 +16,22 @@ from openai.types import Batch
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from .client import REFUSED_REQUEST, AnswerClient, RequestLostError, is_final
+from .client import REFUSED_REQUEST, AnswerClient, RequestLostError, is_final, read_wait
 from .manifest import Manifest
 from .plan import PlanItem
-from .runner import LossCounter
-from .schema import build_answer_type
+from .runner import LostRequestCounter
 from .state import RunState
-from .ways import WAYS, Question, Reply, Way
+from .ways import WAYS, Reply, Way
 
 logger = logging.get_logger(__name__)
 
 MOST_REQUESTS = 50_000  # of a batch, by OpenAI's rules
 ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 LISTED_BATCHES = 100  # newest batches among which the one of an uploaded file is looked for
+
+
+class BatchRefusedError(ValueError):
+    """The server will never answer this call."""
 
 
 class BatchRunner:
@@ -47,6 +50,7 @@ class BatchRunner:
         self._client = client
         self._manifest = manifest
         self._save = save
+        self._first_loss: str | None = None  # why the first request of the batch without an answer has none
         self.out_of_money = False
 
     async def run(self) -> None:
@@ -62,9 +66,11 @@ class BatchRunner:
                 if not items:
                     return
                 await self._upload(items)
-            await self._create()
-            batch = await self._wait()
-            await self._read_results(batch)
+            try:
+                await self._create()
+                await self._read_results(await self._wait())
+            except BatchRefusedError as error:
+                raise BatchRefusedError(f"{error} {self._forget_batch()}") from None
 
     @property
     def _way(self) -> Way:
@@ -75,6 +81,7 @@ class BatchRunner:
     def _claim_items(self) -> list[PlanItem]:
         """As many open items as rows are missing and as the money allows."""
         items: list[PlanItem] = []
+        self.out_of_money = False  # an earlier round may have been cut short, and its answers cheaper than expected
         try:
             while len(items) < MOST_REQUESTS and (item := self._state.claim()) is not None:
                 items.append(item)
@@ -88,20 +95,34 @@ class BatchRunner:
                 self._state.give_back(item)
         return items
 
+    def _forget_batch(self) -> str:
+        """Let go of a batch that the server refuses for good, or else no later start could get past it."""
+        entry = self._manifest["pending_batch"]
+        assert entry is not None
+        self._manifest["pending_batch"] = None
+        self._save()
+        return f"Batch {entry['id'] or 'of file ' + entry['file']} is given up; a new start sends its requests anew."
+
+    async def _call_once(self, call: Callable[[], Any]) -> Any:
+        try:
+            return await call()
+        except openai.APIError as error:
+            self._client.stop_for_good(error)
+            words = self._client.describe_error(error)
+            if is_final(error):
+                raise BatchRefusedError(
+                    f"Expected a server with the Batch API, found its refusal ({words}). Leave batch out."
+                ) from None
+            raise RequestLostError(words, read_wait(error)) from None
+
     async def _call(self, call: Callable[[], Any]) -> Any:
         """Call the server until it answers."""
-        losses = LossCounter()
+        lost_requests = LostRequestCounter()
         while True:
             try:
-                return await call()
-            except openai.APIError as error:
-                self._client.stop_for_good(error)
-                words = self._client.describe_error(error)
-                if is_final(error):
-                    raise ValueError(
-                        f"Expected a server with the Batch API, found its refusal ({words}). Leave batch out."
-                    ) from None
-                await losses.count_loss(RequestLostError(words))
+                return await self._call_once(call)
+            except RequestLostError as error:
+                await lost_requests.count(error)
 
     async def _upload(self, items: list[PlanItem]) -> None:
         way = self._way
@@ -118,24 +139,28 @@ class BatchRunner:
         logger.info(f"{len(items)} requests are uploaded as one batch.")
 
     async def _create(self) -> None:
-        """Create the batch of the uploaded file, unless a run that was killed has done so."""
+        """Create the batch of the uploaded file, unless that was done and only the answer is lost."""
         entry = self._manifest["pending_batch"]
         assert entry is not None
-        if entry["id"] is not None:
-            return
-        listed = await self._find_batch(entry["file"])
-        batch = listed or await self._call(
-            lambda: self._client.openai.batches.create(
-                input_file_id=entry["file"], endpoint=self._way.endpoint, completion_window="24h"
-            )
-        )
-        entry["id"] = batch.id
-        self._save()
+        # The client must not send it again by itself: a batch whose answer was lost exists and will be paid.
+        batches = self._client.openai.with_options(max_retries=0).batches
+        lost_requests = LostRequestCounter()
+        while entry["id"] is None:
+            batch = await self._find_batch(entry["file"])
+            try:
+                batch = batch or await self._call_once(
+                    lambda: batches.create(input_file_id=entry["file"], endpoint=self._way.endpoint, completion_window="24h")
+                )
+            except RequestLostError as error:
+                await lost_requests.count(error)
+            else:
+                entry["id"] = batch.id
+                self._save()
 
     async def _find_batch(self, file: str) -> Batch | None:
         try:
-            page = await self._client.openai.batches.list(limit=LISTED_BATCHES)
-        except openai.APIError:  # a server without a list: then the batch is created, at worst a second time
+            page = await self._call(lambda: self._client.openai.batches.list(limit=LISTED_BATCHES))
+        except BatchRefusedError:  # a server without a list: then the batch is created, at worst a second time
             return None
         return next((batch for batch in page.data or [] if batch.input_file_id == file), None)
 
@@ -156,6 +181,7 @@ class BatchRunner:
     async def _read_results(self, batch: Batch) -> None:
         """Take what a batch brought; requests that it lost stay open."""
         answers = 0
+        self._first_loss = None
         for file in (batch.output_file_id, batch.error_file_id):
             if file is not None:
                 content = await self._call(functools.partial(self._client.openai.files.content, file))
@@ -170,9 +196,13 @@ class BatchRunner:
                 f"Expected batch {batch.id} to be taken, found it failed ({words}). "
                 "Mend the recipe and start again, or leave batch out."
             )
+        most, spent = self._state.arguments.max_cost, self._state.spending.cost
+        if most is not None and spent > most:
+            logger.warning(f"The batch was dearer than estimated: {spent:.6f} USD are spent, max_cost is {most} USD.")
         if not answers:
+            loss = self._first_loss
             raise ConnectionError(
-                f"Expected answers from batch {batch.id}, found none (it is {batch.status}). "
+                f"Expected answers from batch {batch.id}, found none (it is {batch.status}{f'; {loss}' if loss else ''}). "
                 "Start the same command again, it goes on."
             )
 
@@ -196,11 +226,14 @@ class BatchRunner:
     def _read_response(self, row: dict[str, Any], item: PlanItem) -> Reply | None:
         response = row.get("response") or {}
         status, body = response.get("status_code"), response.get("body")
-        question = Question("", "", build_answer_type(item.candidates))
+        words = self._client.hide(json.dumps(row.get("error") or body, ensure_ascii=False))
         if status == 200 and isinstance(body, dict):
-            return self._way.read_body(body, question)
+            try:
+                return self._way.read_body(body, self._state.build_question(item))
+            except ValueError as error:
+                words = self._client.hide(str(error))
         if status in REFUSED_REQUEST:
-            words = self._client.hide(json.dumps(body))[:300]
             problem = f"Expected an answer, found the request refused ({words}). Write a text that the provider allows."
             return Reply("", "refused", problem, {"input_tokens": 0, "output_tokens": 0, "estimated": False})
+        self._first_loss = self._first_loss or (words if status in (None, 200) else f"status {status}: {words}")
         return None

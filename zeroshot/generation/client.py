@@ -16,6 +16,8 @@ logger = logging.get_logger(__name__)
 
 UNKNOWN_WAY = frozenset({400, 404, 405, 415, 422, 501})  # how servers say that they do not know a way of asking
 REFUSED_REQUEST = frozenset({400, 413, 422})  # from a server that has answered before: this one request
+# Codes by which providers refuse a prompt, even the first one, for what it says.
+FILTERED = frozenset({"content_filter", "content_policy_violation", "invalid_prompt"})
 LONGEST_WAIT = 3600.0  # seconds
 
 
@@ -35,7 +37,7 @@ def _get_status(error: openai.APIError) -> int | None:
     return error.status_code if isinstance(error, openai.APIStatusError) else None
 
 
-def _read_wait(error: openai.APIError) -> float:
+def read_wait(error: openai.APIError) -> float:
     """Seconds that a server asks to wait; the client itself waits up to two minutes and gives up on more."""
     header = error.response.headers.get("retry-after", "") if isinstance(error, openai.APIStatusError) else ""
     return min(float(header), LONGEST_WAIT) if header.isdigit() else 0.0
@@ -76,7 +78,7 @@ class AnswerClient:
             max_retries=arguments.max_retries,
         )
         self._ways = list_ways(arguments, known_way)
-        self._answered = False
+        self._answered = known_way == self._ways[0].name
         self._first = asyncio.Lock()
 
     @property
@@ -133,7 +135,7 @@ class AnswerClient:
         try:
             return way.read_body(self.read_json(body), question)
         except ValueError as error:
-            raise RequestLostError(str(error)) from None
+            raise RequestLostError(self.hide(str(error))) from None
 
     def judge_error(self, error: openai.APIError) -> Reply:
         """Turn an error of the client into the refusal of one request, or raise what it means for the run.
@@ -143,12 +145,12 @@ class AnswerClient:
         status = _get_status(error)
         words = self.describe_error(error)
         self.stop_for_good(error)
-        if not self._answered and status in UNKNOWN_WAY:
+        if not self._answered and status in UNKNOWN_WAY and error.code not in FILTERED:
             raise _UnknownWayError(words) from None
-        if status in REFUSED_REQUEST:
+        if status in REFUSED_REQUEST or error.code in FILTERED:
             problem = f"Expected an answer, found the request refused ({words}). Write a text that the provider allows."
             return Reply("", "refused", problem, {"input_tokens": 0, "output_tokens": 0, "estimated": False})
-        raise RequestLostError(words, _read_wait(error)) from None
+        raise RequestLostError(words, read_wait(error)) from None
 
     def stop_for_good(self, error: openai.APIError) -> None:
         """Raise if no further request can succeed.

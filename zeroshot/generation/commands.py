@@ -105,6 +105,9 @@ class Generation:
             plan = Plan(get_names(self.pool), self.arguments)
             self.state = RunState(self.arguments, plan, self.journal, get_descriptions(self.pool))
             pending = self.manifest["pending_batch"]
+            if pending is not None and pending["id"] is None and not self.arguments.batch:
+                logger.warning(f"The uploaded file {pending['file']} is given up; its requests are sent one by one.")
+                self.manifest["pending_batch"] = pending = None
             if pending is not None and not self.arguments.batch:
                 raise ValueError(
                     f"Expected batch, as batch {pending['id']} of this run is under way, found it left out. "
@@ -223,9 +226,10 @@ def describe_plan(arguments: GenerationArguments) -> str:
     """What a run would ask and cost, without a key and without a request.
 
     Raises:
-        ValueError: If the recipe cannot be dealt from.
+        ValueError: If the recipe cannot be dealt from, or the folder holds a run of another one.
     """
-    pool = read_pool(Path(arguments.output_dir), None) or start_pool(arguments)
+    folder = Path(arguments.output_dir)
+    pool = read_pool(folder, open_manifest(folder, arguments)["pool_sha256"]) or start_pool(arguments)
     wanted = sum(kind["size"] for kind in arguments.kinds.values())
     names = get_names(pool)
     instructions = build_instructions(arguments)

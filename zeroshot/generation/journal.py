@@ -9,7 +9,8 @@ from typing import Any, Literal, TypedDict
 
 from transformers.utils import logging
 
-from .costs import Usage
+from .arguments import GenerationArguments
+from .costs import Usage, compute_cost
 
 logger = logging.get_logger(__name__)
 
@@ -26,7 +27,13 @@ class Record(TypedDict):
     answer: str
     problem: str | None  # why it is no row
     usage: Usage
+    cost: float  # USD, at the prices of its day
     batch: bool  # paid at the price of a batch
+
+
+def read_cost(record: Record, arguments: GenerationArguments) -> float:
+    """What a request cost when it was answered; the journals of earlier versions do not say, so there by today's prices."""
+    return record.get("cost", compute_cost(record["usage"], arguments, batch=record["batch"]))
 
 
 def _parse_record(line: bytes, path: Path, number: int) -> Record:

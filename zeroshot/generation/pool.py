@@ -17,11 +17,11 @@ from .arguments import GenerationArguments
 from .client import AnswerClient, RequestLostError
 from .costs import compute_cost
 from .files import write_json
-from .journal import Journal, Record
+from .journal import Journal, Record, read_cost
 from .languages import find_script_problem
 from .manifest import hash_pool
 from .prompts import build_names_prompt, build_notes_prompt, build_pool_instructions
-from .runner import LossCounter
+from .runner import LostRequestCounter
 from .schema import Answer, LabelNote, NamesAnswer, NotesAnswer, parse_answer
 from .ways import Question
 
@@ -134,13 +134,13 @@ class PoolBuilder:
         """The answer to one request about the pool, from the journal where it is there."""
         if key not in self._answers:
             question = Question(build_pool_instructions(self._arguments), prompt, answer_type)
-            losses = LossCounter()
+            lost_requests = LostRequestCounter()
             while key not in self._answers:
                 self._check_money()
                 try:
                     reply = await self._connect().ask(question)
                 except RequestLostError as error:
-                    await losses.count_loss(error)
+                    await lost_requests.count(error)
                     continue
                 self._journal.append(
                     {
@@ -150,6 +150,7 @@ class PoolBuilder:
                         "answer": reply.text,
                         "problem": reply.problem,
                         "usage": reply.usage,
+                        "cost": compute_cost(reply.usage, self._arguments),
                         "batch": False,
                     }
                 )
@@ -157,7 +158,7 @@ class PoolBuilder:
         return self._answers[key]
 
     def _check_money(self) -> None:
-        costs = [compute_cost(record["usage"], self._arguments) for record in self._journal.records]
+        costs = [read_cost(record, self._arguments) for record in self._journal.records]
         if self._arguments.max_cost is not None and sum(costs) >= self._arguments.max_cost:
             raise ValueError(
                 f"Expected label names within max_cost {self._arguments.max_cost} USD, found {sum(costs):.4f} USD "

@@ -1,8 +1,6 @@
 """Many requests at a time, never more than asked for, and not beyond the money."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
 
 from tqdm.auto import tqdm
 from transformers.utils import logging
@@ -14,6 +12,7 @@ from .state import RunState
 logger = logging.get_logger(__name__)
 
 MOST_LOST = 5  # requests lost one after another, over all workers, until the run stops
+LONGEST_SILENCE = 3600.0  # seconds that a server may ask to wait, in sum, from one answer to the next
 
 
 class ProgressBar:
@@ -48,30 +47,53 @@ class ProgressBar:
         self._bar.close()
 
 
-class LossCounter:
-    """Stops a run whose server is gone."""
+class LostRequestCounter:
+    """Waits as long as a server asks for, and stops a run whose server is gone."""
 
     def __init__(self) -> None:
         self._lost = 0
+        self._waited = 0.0
+        self._resume_at = 0.0  # in time of the event loop
 
     def count_answer(self) -> None:
         """Start from none: the server is there."""
         self._lost = 0
+        self._waited = 0.0
 
-    async def count_loss(self, error: RequestLostError) -> None:
-        """Count a request without an answer, and wait as long as the server asked for.
+    async def count(self, error: RequestLostError) -> None:
+        """Count a request without an answer, or wait as long as the server asked for, which is no sign that it is gone.
 
         Raises:
-            ConnectionError: If they become too many.
+            ConnectionError: If the lost requests become too many, or the waits too long.
         """
-        self._lost += 1
         logger.warning(f"A request got no answer ({error}); its item stays open.")
+        if error.wait:
+            self._waited += self._postpone(error.wait)
+        else:
+            self._lost += 1
         if self._lost >= MOST_LOST:
             raise ConnectionError(
                 f"Expected answers from the server, found {MOST_LOST} requests without one in a row (last: {error}). "
                 "Start the same command again when it is back, it goes on."
             )
-        await asyncio.sleep(error.wait)
+        if self._waited > LONGEST_SILENCE:
+            raise ConnectionError(
+                f"Expected an answer within {LONGEST_SILENCE:.0f} seconds of waiting, found none (last: {error}). "
+                "Start the same command again later, with a lower concurrency, it goes on."
+            )
+        await self.wait()
+
+    def _postpone(self, seconds: float) -> float:
+        """Let nobody ask before so many seconds are over; by how many that is later than it was."""
+        now = asyncio.get_running_loop().time()
+        earlier = max(now, self._resume_at)
+        self._resume_at = max(earlier, now + seconds)
+        return self._resume_at - earlier
+
+    async def wait(self) -> None:
+        """Wait until the server may be asked again; one worker's wait holds for all."""
+        while (seconds := self._resume_at - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(seconds)
 
 
 class ItemRunner:
@@ -80,9 +102,10 @@ class ItemRunner:
     def __init__(self, state: RunState, client: AnswerClient):
         self._state = state
         self._client = client
-        self._losses = LossCounter()
-        self._in_flight = 0
+        self._lost_requests = LostRequestCounter()
+        self._asking: set[asyncio.Task[None] | None] = set()  # workers with a request in flight
         self._freed = asyncio.Event()
+        self._stopping = False
         self.out_of_money = False
 
     async def run(self) -> None:
@@ -93,51 +116,58 @@ class ItemRunner:
             ValueError: If too many items were rejected, or the server refuses to go on.
         """
         bar = ProgressBar(self._state)
+        tasks = [asyncio.create_task(self._work()) for _ in range(self._state.arguments.concurrency)]
         try:
-            await run_together([self._work() for _ in range(self._state.arguments.concurrency)])
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            self._stopping = True
+            await self._finish_requests(tasks)
+            for task in ended:
+                task.result()
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             bar.close()
 
+    async def _finish_requests(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for what is in flight, which is paid for; end the other workers."""
+        for task in tasks:
+            # Until the server has answered, those that seem to ask wait for the one whose request failed.
+            if task not in self._asking or not self._client.answered:
+                task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     async def _work(self) -> None:
-        while not self.out_of_money and (item := self._state.claim()) is not None:
+        while not (self._stopping or self.out_of_money) and (item := self._state.claim()) is not None:
             try:
                 await self._finish(item)
             except RequestLostError as error:
-                await self._losses.count_loss(error)
+                if not self._stopping:
+                    await self._lost_requests.count(error)
             finally:
                 self._state.give_back(item)
 
     async def _finish(self, item: PlanItem) -> None:
         """Ask for an item until it has a row or is rejected."""
-        while not self._state.progress_of(item).finished:
+        while not (self._stopping or self._state.progress_of(item).finished):
+            await self._lost_requests.wait()
             if not await self._reserve_money(item):
                 self.out_of_money = True
                 return
             try:
                 reply = await self._client.ask(self._state.build_question(item))
             finally:
-                self._in_flight -= 1
+                self._asking.discard(asyncio.current_task())
                 self._freed.set()
-            self._losses.count_answer()
+            self._lost_requests.count_answer()
             self._state.take_reply(item, reply)
 
     async def _reserve_money(self, item: PlanItem) -> bool:
         """Count a request in if the money reaches for it and for all in flight; these may prove cheaper than expected."""
-        while not self._state.can_pay(item, self._in_flight + 1):
-            if not self._in_flight:
+        while not self._state.can_pay(item, len(self._asking) + 1):
+            if not self._asking:
                 return False
             self._freed.clear()
             await self._freed.wait()
-        self._in_flight += 1
+        self._asking.add(asyncio.current_task())
         return True
-
-
-async def run_together(workers: list[Coroutine[Any, Any, None]]) -> None:
-    """Run workers until all have ended; the first error ends the others."""
-    tasks = [asyncio.create_task(worker) for worker in workers]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

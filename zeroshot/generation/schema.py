@@ -40,7 +40,8 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 def build_answer_type(candidates: Sequence[str]) -> type[TextAnswer]:
     """The type of an answer whose negatives are among the candidates."""
-    offered: Any = list[Literal[tuple(candidates)]]  # type: ignore[misc]
+    # There is no Literal of nothing; where no name is to spare, the row is checked against the offered names.
+    offered: Any = list[Literal[tuple(candidates)]] if candidates else list[str]  # type: ignore[misc]
     return create_model("Answer", __base__=TextAnswer, negatives=(offered, TextAnswer.model_fields["negatives"]))
 
 

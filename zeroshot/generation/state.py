@@ -9,7 +9,7 @@ from transformers.utils import logging
 from ..data.duplicates import NearDuplicateIndex
 from .arguments import GenerationArguments
 from .costs import Usage, compute_cost, estimate_answer_tokens, estimate_tokens
-from .journal import Journal, Outcome, Record
+from .journal import Journal, Outcome, Record, read_cost
 from .plan import Plan, PlanItem
 from .prompts import build_instructions, build_item_prompt, build_retry_prompt
 from .schema import build_answer_type, parse_answer
@@ -92,7 +92,7 @@ class RunState:
             if isinstance(record["item"], int):
                 self._apply(record, record["item"])
             else:
-                self.spending.add(record["usage"], compute_cost(record["usage"], self.arguments, batch=record["batch"]))
+                self.spending.add(record["usage"], read_cost(record, self.arguments))
 
     @property
     def missing(self) -> int:
@@ -108,13 +108,15 @@ class RunState:
         """Take the next item to work on; None while the rows and the items in work make up what was asked for.
 
         Raises:
-            ValueError: If three times as many items as rows were tried.
+            ValueError: If three times as many items as rows were tried, and none of them is still in work.
         """
         if len(self._claimed) >= self.missing:
             return None
         while self._lowest in self._claimed or self.items.get(self._lowest, ItemProgress()).finished:
             self._lowest += 1
         if self._lowest >= ITEMS_PER_ROW * self.arguments.num_samples:
+            if self._claimed:
+                return None
             raise ValueError(self._explain_rejections())
         self._claimed.add(self._lowest)
         return self.plan.item(self._lowest)
@@ -155,6 +157,7 @@ class RunState:
             "answer": reply.text,
             "problem": problem,
             "usage": reply.usage,
+            "cost": compute_cost(reply.usage, self.arguments, batch=batch),
             "batch": batch,
         }
         self.journal.append(record)
@@ -166,7 +169,7 @@ class RunState:
             return reply.outcome, reply.problem
         try:
             answer = parse_answer(reply.text, build_answer_type(item.candidates))
-            if answer.impossible and answer.impossible.strip():
+            if answer.impossible and answer.impossible.strip() and not answer.text.strip():
                 return "impossible", f"The model says that no text can carry all labels: {answer.impossible.strip()}"
             check_answer(item, answer, self._word_request(item), self.arguments, self._accepted)
         except ValueError as error:
@@ -184,10 +187,11 @@ class RunState:
         progress = self.progress_of(item)
         progress.attempts = record["attempt"]
         progress.answer, progress.problem = record["answer"], record["problem"]
-        cost = compute_cost(record["usage"], self.arguments, batch=record["batch"])
+        cost = read_cost(record, self.arguments)
         self.spending.add(record["usage"], cost)
-        self._item_requests += 1
-        self._item_cost += cost
+        if record["usage"]["input_tokens"] or record["usage"]["output_tokens"]:  # a filtered request says nothing of prices
+            self._item_requests += 1
+            self._item_cost += cost
         if record["outcome"] == "row":
             answer = parse_answer(record["answer"], build_answer_type(item.candidates))
             progress.row = build_row(item, answer)
@@ -197,16 +201,21 @@ class RunState:
             progress.rejected = record["outcome"] == "impossible" or progress.attempts >= self.arguments.max_attempts
 
     def estimate_request_cost(self, item: PlanItem, *, batch: bool = False) -> float:
-        """What the next request for an item is expected to cost: the mean so far, or else by its characters."""
-        if self._item_requests:
-            return self._item_cost / self._item_requests
+        """What the next request for an item is expected to cost: the mean so far, or else by its characters.
+
+        The requests of a batch cannot be stopped one by one, so there `max_output_tokens` counts as if it were used up.
+        """
+        mean = self._item_cost / self._item_requests if self._item_requests else None
+        longest = self.arguments.max_output_tokens if batch else None
+        if mean is not None and longest is None:
+            return mean
         question = self.build_question(item)
         usage: Usage = {
             "input_tokens": estimate_tokens(question.instructions + question.prompt),
-            "output_tokens": estimate_answer_tokens(item.length),
+            "output_tokens": longest or estimate_answer_tokens(item.length),
             "estimated": True,
         }
-        return compute_cost(usage, self.arguments, batch=batch)
+        return max(mean or 0.0, compute_cost(usage, self.arguments, batch=batch))
 
     def list_rows(self) -> list[GeneratedRow]:
         """The rows in the order of the plan, never more than asked for."""

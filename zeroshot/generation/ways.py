@@ -57,7 +57,11 @@ class Way(Protocol):
         """Send the request and return the body of the response."""
 
     def read_body(self, body: dict[str, Any], question: Question) -> Reply:
-        """Read the body of a response."""
+        """Read the body of a response.
+
+        Raises:
+            ValueError: If it holds an error of the server instead of an answer.
+        """
 
 
 def _read_usage(usage: Any, names: tuple[str, str], question: Question, text: str) -> Usage:
@@ -85,6 +89,14 @@ def _truncate(reason: str) -> str:
 def _read_dicts(value: Any) -> list[dict[str, Any]]:
     """The dictionaries of a list; compatible servers leave out what they do not know."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _check_error(body: dict[str, Any]) -> None:
+    """A server that fails after it began to answer says so with status 200; that is no answer of the model."""
+    error = body.get("error")
+    if error or body.get("status") in ("failed", "cancelled"):
+        words = error.get("message") or error.get("code") if isinstance(error, dict) else error
+        raise ValueError(f"Expected an answer, found the server's error: {words or 'no reason given'}")
 
 
 class ResponsesWay:
@@ -125,6 +137,7 @@ class ResponsesWay:
 
     def read_body(self, body: dict[str, Any], question: Question) -> Reply:
         """Read the answer, the refusal or the cut-off answer."""
+        _check_error(body)
         messages = [one for one in _read_dicts(body.get("output")) if one.get("type") == "message"]
         parts = [part for message in messages for part in _read_dicts(message.get("content"))]
         text = "".join(_escape_halves(str(part.get("text") or "")) for part in parts if part.get("type") == "output_text")
@@ -182,6 +195,7 @@ class ChatWay:
 
     def read_body(self, body: dict[str, Any], question: Question) -> Reply:
         """Read the answer, the refusal or the cut-off answer."""
+        _check_error(body)
         choice = next(iter(_read_dicts(body.get("choices"))), {})
         message = choice.get("message")
         message = message if isinstance(message, dict) else {}
