@@ -17,7 +17,10 @@ MAY_IMPORT = {
     "evaluation": {"models", "data"},
     "inference": {"models", "data"},
     "benchmark": {"models", "data", "training", "evaluation", "console"},
+    "hub": {"models"},
 }
+# What these run beside on the Hub: the server of Inference Endpoints; in a Space, gradio and the file handler.py too.
+SHIPPED_BY_HUB = {"handler.py": {"transformers"}, "space_app.py": {"huggingface_hub", "gradio", "handler"}}
 
 
 def imports_of(file: Path) -> list[tuple[int, str]]:
@@ -90,6 +93,14 @@ def test_ship_set_imports_only_what_a_hub_visitor_has() -> None:
                 assert level == 1 and "." not in module, f"{file.name}: only single-dot imports of siblings travel"
             else:
                 assert top in sys.stdlib_module_names or top in SHIP_SET_MAY_IMPORT, f"{file.name} imports {module}"
+
+
+@pytest.mark.parametrize("name", SHIPPED_BY_HUB)
+def test_files_that_run_on_the_hub_import_nothing_of_ours(name: str) -> None:
+    """They run in places where this package is not installed."""
+    for level, module in imports_of(PACKAGE / "hub" / name):
+        top = module.split(".")[0]
+        assert not level and (top in sys.stdlib_module_names or top in SHIPPED_BY_HUB[name]), f"{name} imports {module}"
 
 
 def test_shipped_files_do_not_import_the_registry() -> None:

@@ -1,0 +1,1 @@
+"""Publishing: models, rows and Spaces on the Hub, and what must hold before a file leaves this machine."""
