@@ -7,11 +7,10 @@ from pathlib import Path
 from transformers import set_seed
 
 from zeroshot.console import run_command
-from zeroshot.data import TrainingDataset
 from zeroshot.evaluation import compute_metrics, evaluate_model
 from zeroshot.evaluation.reports import describe_run
 from zeroshot.models.loading import load_model
-from zeroshot.training import ZeroShotTrainer, copy_backbones, parse_arguments, prepare_data
+from zeroshot.training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
 from zeroshot.training.runs import begin_run, build_model, find_run, finish_training
 
 
@@ -28,12 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     trainer = ZeroShotTrainer(
         model,
         training_arguments,
-        train_dataset=TrainingDataset(
-            data.train,
-            expansion=data_arguments.label_expansion,
-            num_negatives=data_arguments.num_negatives,
-            seed=training_arguments.seed,
-        ),
+        train_dataset=build_training_dataset(data.train, data_arguments, training_arguments.seed),
         # Without validation rows the unseen labels may be watched; the trainer refuses to choose a checkpoint by them.
         eval_dataset=data.validation or (None if training_arguments.load_best_model_at_end else data.zero_shot) or None,
         compute_metrics=compute_metrics,

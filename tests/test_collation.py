@@ -40,6 +40,7 @@ def make_example(text: str, labels: list[str], **fields: Any) -> TrainingExample
         "positives": labels,
         "labels": labels,
         "negatives": [],
+        "known_negatives": fields.get("negatives", []),
         "source": 0,
         "draw": "0-0-0",
     }

@@ -18,7 +18,7 @@ import train
 from zeroshot.data import EvaluationSet, TrainingDataset, ZeroShotCollator, build_evaluation_set, load_source
 from zeroshot.evaluation import compute_metrics
 from zeroshot.models import ZeroShotPreTrainedModel
-from zeroshot.training import DataArguments, ZeroShotTrainer, ZeroShotTrainingArguments, prepare_data
+from zeroshot.training import LOSSES, DataArguments, ZeroShotTrainer, ZeroShotTrainingArguments, prepare_data
 from zeroshot.training.trainer import average_weights, copy_backbones
 
 from .conftest import LABELS, TEXTS
@@ -78,7 +78,7 @@ def test_leaves_a_model_that_loads_and_learned(
     assert not list(output.rglob("training_args.bin"))
 
 
-@pytest.mark.parametrize("loss", ["sigmoid", "infonce", "bce"])
+@pytest.mark.parametrize("loss", [*LOSSES, '{"infonce": 1, "bce": 0.2}'])
 def test_each_loss_trains(loss: str, encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
     train.main(settings(encoder_dir, rows_file, tmp_path, loss=loss, max_steps=3, logging_steps=1))
     history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]

@@ -17,11 +17,11 @@ import torch
 from transformers import set_seed
 
 from ..console import run_command
-from ..data import TrainingDataset, build_evaluation_set, load_source
+from ..data import build_evaluation_set, load_source
 from ..evaluation import compute_metrics, evaluate_model, load_suite
 from ..models import ZeroShotPreTrainedModel
 from ..models.loading import load_model
-from ..training import ZeroShotTrainer, copy_backbones, parse_arguments, prepare_data
+from ..training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
 from ..training.runs import begin_run, build_model, find_run, finish_training
 
 LABEL_COUNTS = (10, 100, 1000)
@@ -54,12 +54,7 @@ def train(settings: WorkerSettings) -> dict[str, Any]:
     model = build_model(model_arguments, training_arguments).to(training_arguments.device)
     data = prepare_data(data_arguments, training_arguments.seed)
     initial = copy_backbones(model)
-    dataset = TrainingDataset(
-        data.train,
-        expansion=data_arguments.label_expansion,
-        num_negatives=data_arguments.num_negatives,
-        seed=training_arguments.seed,
-    )
+    dataset = build_training_dataset(data.train, data_arguments, training_arguments.seed)
     trainer = ZeroShotTrainer(
         model,
         training_arguments,

@@ -2,7 +2,8 @@
 
 from .collation import ZeroShotCollator
 from .evaluation_set import EvaluationSet, build_evaluation_set
-from .expansion import TrainingDataset, TrainingExample, draw_negatives, expand_labels
+from .expansion import TrainingDataset, TrainingExample, expand_labels
+from .negatives import draw_negatives
 from .reading import read_raw_rows
 from .splitting import choose_zero_shot_labels, drop_texts, hold_out_labels, normalize_text, split_by_text
 from .validation import RejectedRow, Row, Source, load_source, validate_row, write_rejected_rows

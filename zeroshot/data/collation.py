@@ -1,13 +1,15 @@
 """From training examples to a batch: every distinct label is worded and tokenised once."""
 
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from ..models import build_inputs
 from .expansion import TrainingExample
+
+BatchExtra = Callable[[Sequence[TrainingExample], Sequence[str]], dict[str, torch.Tensor]]
 
 
 class ZeroShotCollator:
@@ -25,6 +27,7 @@ class ZeroShotCollator:
         candidates_per_text: The most labels of the batch that a text is scored against: those it brought first, then a
             seeded draw of the others. The whole grid when None. For architectures that pay for every pair.
         sentence_sources: Numbers of the sources whose labels are whole sentences, around which no template is put.
+        extras: Functions of the examples and the N distinct labels that return further tensors of the batch, for the loss.
     """
 
     def __init__(
@@ -35,19 +38,21 @@ class ZeroShotCollator:
         label_sets: Sequence[Sequence[str] | None],
         candidates_per_text: int | None = None,
         sentence_sources: Collection[int] = (),
+        extras: Sequence[BatchExtra] = (),
     ):
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         self.class_templates = list(class_templates)
         self.candidates_per_text = candidates_per_text
         self.sentence_sources = frozenset(sentence_sources)
+        self.extras = list(extras)
         self.label_sets = [None if names is None else frozenset(names) for names in label_sets]
 
     def build_targets(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
         """The grid described above, (B, N), int64."""
         targets = torch.full((len(examples), len(classes)), -100)
         for row, example in enumerate(examples):
-            holds, fails = set(example["labels"]), set(example["negatives"])
+            holds, fails = set(example["labels"]), set(example["known_negatives"])
             label_set = self.label_sets[example["source"]] or frozenset()
             for column, name in enumerate(classes):
                 if name in holds:
@@ -86,4 +91,6 @@ class ZeroShotCollator:
         batch["labels"] = self.build_targets(examples, classes)
         if self.candidates_per_text is not None:
             batch["candidate_mask"] = self.choose_candidates(examples, classes)
+        for build in self.extras:
+            batch.update(build(examples, classes))
         return batch

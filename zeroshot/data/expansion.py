@@ -5,13 +5,13 @@ so that every true pair of the batch can be marked. Negatives that were not give
 epoch, from (seed, epoch, position) alone: the same in every process, with any number of workers and after a resume.
 """
 
-import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 import torch
 from datasets import Dataset, concatenate_datasets
 
+from .negatives import Draw, MinedNegatives, check_negative_weights, draw_negatives, drop_names, mix_negatives
 from .validation import Source
 
 
@@ -21,7 +21,8 @@ class TrainingExample(TypedDict):
     text: str
     positives: list[str]  # labels brought into the batch
     labels: list[str]  # every label that holds
-    negatives: list[str]  # labels known not to hold
+    negatives: list[str]  # labels brought into the batch that do not hold
+    known_negatives: list[str]  # every label known not to hold, brought or not
     source: int  # which source it is from
     draw: str  # seeds whatever is drawn for this example
 
@@ -49,19 +50,6 @@ def expand_labels(batch: dict, mode: Literal["pairs", "rows"]) -> dict:
     return output
 
 
-def draw_negatives(labels: Sequence[str], pool: Sequence[str], count: int, seed: str) -> list[str]:
-    """Draw up to `count` names of `pool` that are not in `labels`.
-
-    Example:
-        >>> draw_negatives(["sports"], ["sports", "politics"], 3, seed="0-0-0")
-        ['politics']
-    """
-    own = set(labels)
-    # A few more than asked for, instead of a scan of the whole pool for every example.
-    drawn = random.Random(seed).sample(pool, min(len(pool), count + len(own)))
-    return [name for name in drawn if name not in own][:count]
-
-
 class TrainingDataset(torch.utils.data.Dataset):
     """The expanded rows of all sources, with negatives drawn per epoch.
 
@@ -69,7 +57,13 @@ class TrainingDataset(torch.utils.data.Dataset):
         sources: Where the rows come from. Random negatives are drawn only for closed label sets: where rows are labelled
             freely, another row's label may hold here too.
         expansion: See [`expand_labels`].
-        num_negatives: Random negatives per example.
+        num_negatives: Random negatives per example; with `negative_weights` all negatives per example.
+        hard_negatives: Mined negatives per example, once `mined` is set.
+        negative_weights: Mixes own, random and mined negatives, see [`mix_negatives`], instead of bringing all own ones.
+        label_dropout: Probability with which each label of an example stays out of its batch; what is true of it when
+            another example brings it stays true. One label is always brought, a positive one where there is any.
+        source_weights: Of each source, how much more often its rows are seen; all 1 when empty.
+        source_temperature: Sizes of sources count to the power of its inverse: 1 as they are, infinity not at all.
         seed: Decides the draws together with the epoch and the position.
 
     Raises:
@@ -82,12 +76,30 @@ class TrainingDataset(torch.utils.data.Dataset):
         *,
         expansion: Literal["pairs", "rows"] = "rows",
         num_negatives: int = 0,
+        hard_negatives: int = 0,
+        negative_weights: Mapping[str, float] | None = None,
+        label_dropout: float = 0.0,
+        source_weights: Sequence[float] = (),
+        source_temperature: float = 1.0,
         seed: int = 0,
     ):
         if expansion not in ("pairs", "rows"):
             raise ValueError(f"Expected expansion to be 'pairs' or 'rows', found {expansion!r}. Choose one of them.")
-        if num_negatives < 0:
-            raise ValueError(f"Expected num_negatives of at least 0, found {num_negatives}. Raise it.")
+        for name, count in (("num_negatives", num_negatives), ("hard_negatives", hard_negatives)):
+            if count < 0:
+                raise ValueError(f"Expected {name} of at least 0, found {count}. Raise it.")
+        if negative_weights is not None:
+            check_negative_weights(negative_weights)
+            if hard_negatives or not num_negatives:
+                raise ValueError(
+                    f"Expected num_negatives above 0 and no hard_negatives with negative_weights, found {num_negatives} and "
+                    f"{hard_negatives}. num_negatives is how many are mixed; the weights say how many of them are mined."
+                )
+        if source_weights and len(source_weights) != len(sources):
+            raise ValueError(
+                f"Expected one of source_weights per source ({len(sources)}), found {len(source_weights)}. "
+                "Write them in the order of the train_files."
+            )
         tables = []
         for number, source in enumerate(sources):
             table = source.rows.add_column("source", [number] * len(source.rows))
@@ -98,7 +110,13 @@ class TrainingDataset(torch.utils.data.Dataset):
         self.pools = [source.candidate_labels for source in sources]
         self.sentence_sources = [number for number, source in enumerate(sources) if source.labels_are_sentences]
         self.num_negatives = num_negatives
+        self.negative_weights = negative_weights
+        self.hard_negatives = num_negatives if (negative_weights or {}).get("mined") else hard_negatives
+        self.label_dropout = label_dropout
+        self.source_weights = list(source_weights)
+        self.source_temperature = source_temperature
         self.seed = seed
+        self.mined: MinedNegatives | None = None
         # Shared memory: persistent workers would keep the first epoch's copy of a plain number.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
 
@@ -109,17 +127,34 @@ class TrainingDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, position: int) -> TrainingExample:
-        row = self.rows[position]
-        draw = f"{self.seed}-{int(self._epoch)}-{position}"
+    def _choose_negatives(self, row: dict, place: Draw, draw: str) -> list[str]:
+        """The negatives that an example brings into its batch."""
         pool = self.pools[row["source"]]
         known = row["labels"] + row["negatives"]
         drawn = draw_negatives(known, pool, self.num_negatives, draw) if pool else []
+        mined = [] if self.mined is None else self.mined.find(place.position, place.mining)
+        mined = draw_negatives(known, mined, self.hard_negatives, f"{draw}-mined")
+        if self.negative_weights is None:
+            return list(dict.fromkeys(row["negatives"] + drawn + mined))
+        kinds = {"own": row["negatives"], "random": drawn, "mined": mined}
+        mixed = mix_negatives(kinds, self.negative_weights, self.num_negatives, draw)
+        return mixed if mixed or row["labels"] else row["negatives"][:1]  # an example brings at least one label
+
+    def __getitem__(self, index: int | Draw) -> TrainingExample:
+        place = index if isinstance(index, Draw) else Draw(index)
+        row = self.rows[place.position]
+        draw = f"{self.seed}-{int(self._epoch)}-{place.position}" + (f"-{place.visit}" if place.visit else "")
+        positives, negatives = row["positives"], self._choose_negatives(row, place, draw)
+        known_negatives = list(dict.fromkeys(row["negatives"] + negatives))
+        if self.label_dropout:
+            negatives = drop_names(negatives, self.label_dropout, f"{draw}-drop-", keep_one=not positives)
+            positives = drop_names(positives, self.label_dropout, f"{draw}-drop+", keep_one=True)
         return {
             "text": row["text"],
-            "positives": row["positives"],
+            "positives": positives,
             "labels": row["labels"],
-            "negatives": row["negatives"] + drawn,
+            "negatives": negatives,
+            "known_negatives": known_negatives,
             "source": row["source"],
             "draw": draw,
         }

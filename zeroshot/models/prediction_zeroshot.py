@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from tqdm.auto import tqdm
@@ -220,6 +220,7 @@ class ZeroShotPrediction(_Model):
         candidate_mask: torch.Tensor | None = None,
         batch_size: int = 64,
         show_progress_bar: bool = False,
+        overflow: Literal["warn", "cut"] = "warn",
     ) -> torch.Tensor:
         """Score texts against labels that are encoded already, for callers that keep them.
 
@@ -232,13 +233,15 @@ class ZeroShotPrediction(_Model):
             candidate_mask: Which labels are candidates of which text, (B, N) bool; all are when left out.
             batch_size: Texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
+            overflow: What happens to texts that are too long, see [`tokenize`].
 
         Returns:
             (B, N) on the CPU: raw logits, unless `score` gives something else.
         """
         score = score or (lambda texts, classes, n, mask: self.score_classes(texts, classes, n, candidate_mask=mask))
-        token_ids = tokenize(self._require_tokenizer(), texts, self.config.max_tokens, overflow="warn")
-        self.warn_of_cut_texts([len(ids) for ids in token_ids], class_features)
+        token_ids = tokenize(self._require_tokenizer(), texts, self.config.max_tokens, overflow=overflow)
+        if overflow == "warn":
+            self.warn_of_cut_texts([len(ids) for ids in token_ids], class_features)
         progress_bar = tqdm(total=len(texts), desc="Scoring", unit=" texts", disable=not show_progress_bar)
 
         def score_batch(input_ids: torch.Tensor, attention_mask: torch.Tensor, rows: list[int]) -> Features:

@@ -1,9 +1,9 @@
 """Arguments, losses and the Trainer."""
 
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
-from .losses import LOSSES, InfoNCELoss, MaskedBCELoss, SigmoidLoss
+from .losses import LOSSES, InfoNCELoss, MaskedBCELoss, SigmoidLoss, TripletLoss
 from .parsing import parse_arguments
-from .preparation import PreparedData, prepare_data
+from .preparation import PreparedData, build_training_dataset, prepare_data
 from .trainer import ZeroShotTrainer, copy_backbones
 
 __all__ = [
@@ -14,8 +14,10 @@ __all__ = [
     "ModelArguments",
     "PreparedData",
     "SigmoidLoss",
+    "TripletLoss",
     "ZeroShotTrainer",
     "ZeroShotTrainingArguments",
+    "build_training_dataset",
     "copy_backbones",
     "parse_arguments",
     "prepare_data",

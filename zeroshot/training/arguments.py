@@ -1,6 +1,7 @@
 """What a recipe can say. A recipe is a YAML file whose keys are the fields below; the command line overrides it."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from transformers.utils import logging
 
 from ..models.loading import DEFAULT_ENCODER
 from ..settings import COUNT, SHARE, Range, check_ranges, describe_field
+from .losses import JUDGES_PAIRS, LOSSES, check_loss
 
 logger = logging.get_logger(__name__)
 
@@ -24,6 +26,23 @@ FIXED: dict[str, Any] = {
     "dataloader_drop_last": False,
     "data_seed": None,
 }
+
+
+def read_mapping(value: Any, name: str) -> Any:
+    """A mapping that the command line gave as JSON; anything else as it is.
+
+    Raises:
+        ValueError: If it is text, and no JSON object.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        mapping = json.loads(value)
+    except json.JSONDecodeError:
+        mapping = None
+    if not isinstance(mapping, dict):
+        raise ValueError(f"""Expected a JSON object for {name}, found {value!r}. Write it like '{{"name": 1}}'.""")
+    return mapping
 
 
 @dataclass
@@ -47,18 +66,7 @@ class ModelArguments:
 
     def __post_init__(self):
         check_ranges(self)
-        if not isinstance(self.architecture_options, str):
-            return
-        try:
-            options = json.loads(self.architecture_options)
-        except json.JSONDecodeError:
-            options = None
-        if not isinstance(options, dict):
-            raise ValueError(
-                f"Expected a JSON object for architecture_options, found {self.architecture_options!r}. "
-                """Write it like '{"name": 1}'."""
-            )
-        self.architecture_options = options
+        self.architecture_options = read_mapping(self.architecture_options, "architecture_options")
 
 
 @dataclass
@@ -84,12 +92,34 @@ class DataArguments:
     num_negatives: Annotated[int, Range(0)] = describe_field(
         "Random negatives per example, drawn anew each epoch from a closed label set.", 0
     )
+    hard_negatives: Annotated[int, Range(0)] = describe_field(
+        "Negatives per example that are mined with the model while it trains (mining_strategy).", 0
+    )
+    negative_weights: dict | str | None = describe_field(
+        "Weights of own, random and mined negatives, of which each example then brings num_negatives in all; its own ones "
+        "and hard_negatives on top of num_negatives when left out.",
+        None,
+    )
+    label_dropout: Annotated[float, SHARE] = describe_field(
+        "Probability with which a label of an example stays out of its batch.", 0.0
+    )
+    source_weights: list[float] = describe_field(
+        "How much more often the rows of each training file are seen, in the order of train_files; all 1 when left out.", []
+    )
+    source_temperature: Annotated[float, COUNT] = describe_field(
+        "Sizes of training files count to the power of its inverse: 1 as they are, a large one makes their shares equal.",
+        1.0,
+    )
     max_train_rows: Annotated[int | None, COUNT] = describe_field("Most rows of a training file (a seeded draw).", None)
     example_texts: list[str] = describe_field("Texts to classify when training has ended.", [])
     example_labels: list[str] = describe_field("Candidate labels for them.", [])
 
     def __post_init__(self):
         check_ranges(self)
+        self.negative_weights = read_mapping(self.negative_weights, "negative_weights")
+        for weight in self.source_weights:
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"Expected source_weights from 0 upwards, found {weight}. 0 leaves a file out.")
 
 
 def supports_bfloat16() -> bool:
@@ -104,7 +134,34 @@ class ZeroShotTrainingArguments(TrainingArguments):
     """transformers' `TrainingArguments` with our defaults and the fields below."""
 
     output_dir: str = describe_field("Where checkpoints and the final model go.", "outputs/run")
-    loss: Literal["sigmoid", "infonce", "bce"] = describe_field("Loss over the grid of texts and labels.", "sigmoid")
+    loss: dict | str | None = describe_field(
+        f"Loss over the grid of texts and labels: {', '.join(LOSSES)}, or several with their weights.", "sigmoid"
+    )
+    triplet_margin: Annotated[float, Range(0)] = describe_field("Margin of the triplet loss, in cosines.", 0.2)
+    triplet_negatives: Literal["all", "hardest", "semi-hard"] = describe_field(
+        "Which negatives the triplet loss compares a positive with.", "all"
+    )
+    class_weight_cap: Annotated[float | None, COUNT] = describe_field(
+        "Rare labels weigh more in bce and sigmoid, by inverse frequency up to this; all weigh the same when left out.", None
+    )
+    mining_strategy: Literal["epoch", "steps"] = describe_field(
+        "When hard_negatives are mined: at the start of each epoch, or every mining_steps, used from the next interval on.",
+        "epoch",
+    )
+    mining_steps: Annotated[int, COUNT] = describe_field("Steps between two minings.", 500)
+    mining_top_k: Annotated[int, COUNT] = describe_field("Highest-scored labels from which hard_negatives are drawn.", 10)
+    mining_margin: float = describe_field(
+        "How far below a text's lowest positive a mined label's logit must be, where rows are labelled freely.", 1.0
+    )
+    mining_candidates: Annotated[int | None, COUNT] = describe_field(
+        "Most labels that a text is mined from (a seeded draw); all when left out.", None
+    )
+    teacher: str | None = describe_field(
+        "Folder or Hub id of a model to agree with: one of ours or an NLI classifier.", None
+    )
+    teacher_loss: Literal["kl", "margin_mse"] = describe_field("How disagreement is measured.", "kl")
+    teacher_weight: Annotated[float, Range(0)] = describe_field("Weight of the disagreement.", 1.0)
+    teacher_cache: str = describe_field("Folder of the teachers' scores, for all runs.", "outputs/teacher_scores")
     in_batch_margin: float | None = describe_field(
         "Unjudged pairs of a batch count as negatives if their logit is this far below the text's lowest positive.",
         None,
@@ -149,6 +206,14 @@ class ZeroShotTrainingArguments(TrainingArguments):
 
     def __post_init__(self):
         check_ranges(self)
+        if isinstance(self.loss, str) and self.loss.lstrip().startswith("{"):
+            self.loss = read_mapping(self.loss, "loss")
+        losses = check_loss(self.loss)
+        if self.class_weight_cap is not None and not JUDGES_PAIRS & set(losses):
+            raise ValueError(
+                f"Expected bce or sigmoid among the losses with class_weight_cap, found {', '.join(losses)}. "
+                "Leave one of the two out."
+            )
         for name, value in FIXED.items():
             if getattr(self, name) != value:
                 raise ValueError(f"Expected {name} to stay {value}, found {getattr(self, name)}. Leave it out.")
@@ -167,3 +232,13 @@ class ZeroShotTrainingArguments(TrainingArguments):
                 "Leave one of the two out."
             )
         super().__post_init__()
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """The losses by name with their weights."""
+        return check_loss(self.loss)
+
+    @property
+    def loss_judges_pairs(self) -> bool:
+        """Whether a pair counts by itself in the loss, not only against others: such a loss trains the bias."""
+        return bool(JUDGES_PAIRS & set(self.loss_weights))

@@ -1,10 +1,12 @@
 """Losses over a grid of texts and labels.
 
 All take `logits` (B, N), float, and `targets` (B, N): 1 where the label holds, 0 where it does not, -100 where it is no
-candidate of the text. They return a tensor of shape ().
+candidate of the text, and maybe `class_weights` (N,), float. They return a tensor of shape ().
 """
 
-from typing import Protocol
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal, Protocol
 
 import torch
 from torch import nn
@@ -15,8 +17,10 @@ from ..models.modeling_zeroshot import masked_bce
 class GridLoss(Protocol):
     """What the Trainer expects of a loss."""
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss of a batch, shape ()."""
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch, shape (). Losses that compare labels with each other leave the weights alone."""
         ...
 
 
@@ -51,6 +55,9 @@ def clear_negatives(
 class SigmoidLoss:
     """Every pair is a yes-or-no question; summed over a text's candidates, averaged over texts.
 
+    Inputs:
+        Pairs of 1 and 0; weights of labels multiply their pairs.
+
     Requirements:
         A learned scale and bias; the bias starts low, since most pairs of a batch do not hold.
 
@@ -59,16 +66,26 @@ class SigmoidLoss:
         pairs that nobody judged are left out.
     """
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the loss of a batch, shape ()."""
         real = targets != -100
         signs = torch.where(targets == 1, 1.0, -1.0)
         cells = -nn.functional.logsigmoid(signs * logits)  # (B, N)
+        if class_weights is not None:
+            cells = cells * class_weights
         return cells.masked_fill(~real, 0.0).sum() / len(logits)
 
 
 class InfoNCELoss:
     """Softmax over a text's candidates and over a label's texts; with several positives the mean of their terms.
+
+    Inputs:
+        Texts, or labels, with a pair of 1 and one of 0; others teach nothing.
+
+    Requirements:
+        None; the bias gets no gradient, so that single scores mean nothing until it is fitted.
 
     References:
         CLIP, https://arxiv.org/abs/2103.00020, for the two directions; Supervised contrastive learning,
@@ -76,7 +93,9 @@ class InfoNCELoss:
         out of the softmax.
     """
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the loss of a batch, shape ()."""
         return (self._one_direction(logits, targets) + self._one_direction(logits.T, targets.T)) / 2
 
@@ -92,11 +111,131 @@ class InfoNCELoss:
 
 
 class MaskedBCELoss:
-    """Mean binary cross-entropy over all judged pairs: the loss that `forward` returns, for any Trainer."""
+    """Mean binary cross-entropy over all judged pairs: the loss that `forward` returns, for any Trainer.
 
-    def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    Inputs:
+        Pairs of 1 and 0; with weights of labels the mean is a weighted one.
+
+    Requirements:
+        A learned bias.
+
+    References:
+        Binary relevance, https://arxiv.org/abs/1909.00161 for labels that are read. Departure: pairs that nobody judged
+        are left out.
+    """
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the loss of a batch, shape ()."""
-        return masked_bce(logits, targets)
+        if class_weights is None:
+            return masked_bce(logits, targets)
+        weights = class_weights * (targets != -100)  # (B, N)
+        signs = torch.where(targets == 1, 1.0, -1.0)
+        cells = -nn.functional.logsigmoid(signs * logits.masked_fill(targets == -100, 0.0))
+        return (cells * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+
+
+class TripletLoss:
+    """A label that holds must be nearer to the text than one that does not, by a margin of cosine distance.
+
+    Of a text's positive p and negative n: max(0, margin - cos(p) + cos(n)), where the cosine is the logit divided by the
+    learned scale (the bias cancels). For architectures that compare no vectors it is their logit before scale and bias.
+
+    Inputs:
+        Texts with a pair of 1 and one of 0; others teach nothing. `all`: every triplet that violates its margin, the mean
+        over them. `hardest`: per text its lowest positive and its highest negative. `semi-hard`: per positive its highest
+        negative among those below it, or, where none is, the lowest negative.
+
+    Requirements:
+        Negatives of a text within the batch. The Trainer keeps scale and bias as they are where this is the only loss:
+        it does not depend on them.
+
+    References:
+        FaceNet, https://arxiv.org/abs/1503.03832, for semi-hard; https://arxiv.org/abs/1703.07737 for `all` as the mean
+        over violated triplets and for `hardest`. Departure: the anchor is always a text, and only judged pairs count.
+    """
+
+    def __init__(
+        self,
+        margin: float = 0.2,
+        negatives: Literal["all", "hardest", "semi-hard"] = "all",
+        read_scale: Callable[[], torch.Tensor] | None = None,
+    ):
+        self.margin = margin
+        self.negatives = negatives
+        self.read_scale = read_scale
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch, shape ()."""
+        # Masked before anything is computed: infinity times zero would be no number in the gradient.
+        cosines = logits.masked_fill(targets == -100, 0.0)  # (B, N)
+        if self.read_scale is not None:
+            cosines = cosines / self.read_scale()
+        positive, negative = targets == 1, targets == 0
+        positive = positive & negative.any(dim=1, keepdim=True)
+        if self.negatives == "hardest":
+            rows = positive.any(dim=1)
+            lowest = cosines.masked_fill(~positive, torch.inf).amin(dim=1)[rows]
+            highest = cosines.masked_fill(~negative, -torch.inf).amax(dim=1)[rows]
+            return self._mean(self.margin - lowest + highest, logits)
+        texts, _ = positive.nonzero(as_tuple=True)  # (K,)
+        own, others, real = cosines[positive].unsqueeze(1), cosines[texts], negative[texts]  # (K, 1), (K, N), (K, N)
+        if self.negatives == "semi-hard":
+            below = real & (others < own)
+            highest = others.masked_fill(~below, -torch.inf).amax(dim=1)
+            lowest = others.masked_fill(~real, torch.inf).amin(dim=1)
+            chosen = torch.where(below.any(dim=1), highest, lowest)  # (K,)
+            return self._mean(self.margin - own.squeeze(1) + chosen, logits)
+        terms = (self.margin - own + others)[real]
+        return self._mean(terms[terms > 0], logits)
+
+    @staticmethod
+    def _mean(terms: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        # Without a term the zero still depends on the model: a process without gradients would halt the others.
+        return terms.clamp(min=0).mean() if len(terms) else logits.masked_fill(torch.ones_like(logits).bool(), 0.0).sum()
+
+
+class WeightedLosses:
+    """Several losses of one grid, added up.
+
+    Inputs:
+        Those of each.
+
+    Requirements:
+        Those of each.
+
+    References:
+        None.
+    """
+
+    def __init__(self, parts: Sequence[tuple[GridLoss, float]]):
+        self.parts = list(parts)
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch, shape ()."""
+        terms = [weight * loss(logits, targets, class_weights) for loss, weight in self.parts]
+        return torch.stack(terms).sum()
+
+
+def weigh_labels(labels: Iterable[str], cap: float) -> dict[str, float]:
+    """Weights of labels by inverse frequency: the mean frequency over a label's own, between 1 / `cap` and `cap`.
+
+    Args:
+        labels: Every label of every row, repeated as it is in the rows.
+        cap: At least 1.
+
+    Example:
+        >>> weigh_labels(["rain", "rain", "rain", "joy"], cap=1.5)
+        {'rain': 0.6666666666666666, 'joy': 1.5}
+    """
+    counts = Counter(labels)
+    mean = sum(counts.values()) / max(len(counts), 1)
+    return {name: min(max(mean / count, 1 / cap), cap) for name, count in counts.items()}
 
 
 def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, scored: torch.Tensor | None = None) -> torch.Tensor:
@@ -122,4 +261,34 @@ def distillation_loss(student: torch.Tensor, teacher: torch.Tensor, scored: torc
     return cells.masked_fill(~scored, 0.0).sum() / len(student)
 
 
-LOSSES: dict[str, type[GridLoss]] = {"sigmoid": SigmoidLoss, "infonce": InfoNCELoss, "bce": MaskedBCELoss}
+LOSSES: dict[str, type[GridLoss]] = {
+    "sigmoid": SigmoidLoss,
+    "infonce": InfoNCELoss,
+    "bce": MaskedBCELoss,
+    "triplet": TripletLoss,
+}
+JUDGES_PAIRS = frozenset({"sigmoid", "bce"})  # a pair by itself: they train the bias, and learn from rows without positives
+
+
+def check_loss(loss: object) -> dict[str, float]:
+    """The losses of a recipe with their weights; a name alone has the weight 1.
+
+    Raises:
+        ValueError: If one is unknown, or a weight is not above 0.
+    """
+    weights = {loss: 1.0} if isinstance(loss, str) else loss
+    if not isinstance(weights, Mapping) or not weights:
+        raise ValueError(f"Expected loss to be one of {', '.join(LOSSES)}, or weights by name, found {loss!r}. Choose one.")
+    for name, weight in weights.items():
+        if name not in LOSSES:
+            raise ValueError(f"Expected loss to be one of {', '.join(LOSSES)}, found {name!r}. Choose one.")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+            raise ValueError(f"Expected a weight above 0 of the loss {name!r}, found {weight!r}. Leave out what has none.")
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def build_loss(weights: Mapping[str, float], triplet: TripletLoss) -> GridLoss:
+    """The losses that [`check_loss`] gave as one; `triplet` stands for that of the registry, with its settings."""
+    parts = [(triplet if name == "triplet" else LOSSES[name](), weight) for name, weight in weights.items()]
+    [(first, weight), *others] = parts
+    return first if weight == 1 and not others else WeightedLosses(parts)

@@ -9,11 +9,13 @@ from transformers.utils import logging
 from ..data import (
     EvaluationSet,
     Source,
+    TrainingDataset,
     build_evaluation_set,
     choose_zero_shot_labels,
     drop_texts,
     hold_out_labels,
     load_source,
+    normalize_text,
     split_by_text,
     write_rejected_rows,
 )
@@ -136,4 +138,41 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         prepared.train[position], dropped = drop_texts(source, measured)
         if dropped:
             logger.warning(f"{source.name}: {dropped} rows have a text of an evaluation set and are not trained on.")
+    _warn_of_known_labels(arguments, prepared)
     return prepared
+
+
+def _warn_of_known_labels(arguments: DataArguments, prepared: PreparedData) -> None:
+    """Say where a checkpoint for unseen labels is chosen by labels that training sees."""
+    if not prepared.zero_shot or not arguments.validation_files:
+        return  # rows held out by text share their labels with training on purpose
+    seen = {normalize_text(name) for name in prepared.train_labels}
+    for name, one in prepared.validation.items():
+        known = sum(normalize_text(label) in seen for label in one.candidate_labels)
+        if known:
+            logger.warning(
+                f"{known} of {len(one.candidate_labels)} labels of the validation set {name!r} occur in training, while "
+                "those of the zero-shot sets do not: what it chooses is not chosen by unseen labels alone."
+            )
+
+
+def build_training_dataset(sources: list[Source], arguments: DataArguments, seed: int) -> TrainingDataset:
+    """The training examples of a recipe.
+
+    Args:
+        sources: What [`prepare_data`] left for training.
+        arguments: What the recipe says about data.
+        seed: Decides the draws.
+    """
+    weights = arguments.negative_weights
+    return TrainingDataset(
+        sources,
+        expansion=arguments.label_expansion,
+        num_negatives=arguments.num_negatives,
+        hard_negatives=arguments.hard_negatives,
+        negative_weights=weights if isinstance(weights, dict) else None,
+        label_dropout=arguments.label_dropout,
+        source_weights=arguments.source_weights,
+        source_temperature=arguments.source_temperature,
+        seed=seed,
+    )

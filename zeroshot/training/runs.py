@@ -29,7 +29,7 @@ WITHOUT_EFFECT = frozenset(
     trackio_space_id logging_steps logging_strategy logging_first_step logging_nan_inf_filter log_level log_level_replica
     log_on_each_node save_total_limit save_steps save_strategy save_only_model save_on_each_node push_to_hub hub_model_id
     hub_strategy hub_token hub_private_repo hub_always_push hub_revision do_train do_eval do_predict
-    dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor
+    teacher_cache dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor
     per_device_eval_batch_size local_rank ddp_timeout skip_memory_metrics include_num_input_tokens_seen
     """.split()  # noqa: SIM905 - one word a line would hide what they have in common
 )
@@ -44,13 +44,15 @@ def collect_settings(*arguments: Any) -> dict[str, Any]:
     return json.loads(json.dumps(settings, default=str, sort_keys=True))
 
 
-def fingerprint_files(model: ModelArguments, data: DataArguments) -> dict[str, str]:
+def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str | None = None) -> dict[str, str]:
     """SHA-256 of every local file that a run reads, by the name it was given: the same settings over other rows, or another
     encoder in the same folder, are another run. A moved project is the same one.
     """
     paths: dict[str, Path] = {"encoder": Path(model.encoder) / "model.safetensors"}
     if model.class_encoder is not None:
         paths["class_encoder"] = Path(model.class_encoder) / "model.safetensors"
+    if teacher is not None:
+        paths["teacher"] = Path(teacher) / "model.safetensors"
     for files in (data.train_files, data.validation_files, data.zero_shot_files):
         for name in split_names(files):
             if (path := resolve_path(name)) is not None:
@@ -121,7 +123,7 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
 def collect_run_settings(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> dict[str, Any]:
     """All on which the weights depend: settings, contents of files, number of processes."""
     settings = collect_settings(model, data, training)
-    return {**settings, **fingerprint_files(model, data), "processes": training.world_size}
+    return {**settings, **fingerprint_files(model, data, training.teacher), "processes": training.world_size}
 
 
 def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> None:
@@ -202,12 +204,12 @@ def finish_training(
     Args:
         trainer: After `train()`; with `load_best_model_at_end` its model is the best one.
         initial: The pretrained parts before training, for the average that the recipe may ask for.
-        validation: Sets on which the bias is fitted after InfoNCE; none leave it as it is.
+        validation: Sets on which the bias is fitted after a loss that does not see it; none leave it as it is.
     """
     sets = list(validation)
     if trainer.args.initial_weight_share:
         average_weights(trainer.model, initial, trainer.args.initial_weight_share)
-    if trainer.args.loss == "infonce" and sets:
+    if not trainer.args.loss_judges_pairs and sets:
         fit_bias(trainer.model, sets)
     trainer.save_model()
     trainer.save_state()

@@ -12,10 +12,14 @@ from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
 from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import tokenize_classes
 from .arguments import ZeroShotTrainingArguments
-from .losses import LOSSES, clear_negatives, distillation_loss
-from .sampling import GroupedSampler
+from .hooks import add_mining, add_teacher, choose_loss, order_examples, weigh_classes
+from .losses import clear_negatives, distillation_loss
+from .sources import EpochSampler
+from .teachers import teach
 
 logger = logging.get_logger(__name__)
+
+FOR_THE_LOSS = frozenset({"labels", "class_weights", "teacher_logits"})  # entries of a batch that `forward` does not take
 
 
 def choose_attention(setting: str, device_type: str) -> str | None:
@@ -35,7 +39,7 @@ class EpochCallback(TrainerCallback):
     which a run goes on from a checkpoint on several processes.
     """
 
-    def __init__(self, *listeners: TrainingDataset | GroupedSampler):
+    def __init__(self, *listeners: TrainingDataset | EpochSampler):
         self.listeners = list(listeners)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
@@ -100,15 +104,21 @@ class ZeroShotTrainer(Trainer):
                     train_dataset.pools,
                     candidates_per_text=args.candidates_per_text if model.pays_per_pair else None,
                     sentence_sources=train_dataset.sentence_sources,
+                    extras=weigh_classes(train_dataset, args.class_weight_cap),
                 ),
             )
         kwargs.setdefault("processing_class", model.tokenizer)
         super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
-        self.loss = LOSSES[args.loss]()
+        self.loss = choose_loss(model, args)
+        self.batches_without_positives: torch.Tensor | int = 0
+        self.order: EpochSampler | None = None
         self._epoch_callback = EpochCallback(*([] if train_dataset is None else [train_dataset]))
         self.add_callback(self._epoch_callback)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+        if train_dataset is not None:
+            add_mining(self)
+            add_teacher(self)
         self._log_choices()
         self._warn_of_idle_examples()
 
@@ -124,9 +134,10 @@ class ZeroShotTrainer(Trainer):
         """Half of the premises of an NLI file entail nothing; say where that is a waste."""
         examples = [] if self.train_dataset is None else self.train_dataset.rows["positives"][:]
         idle = sum(not positives for positives in examples)
-        if idle and self.args.loss == "infonce":
+        if idle and not self.args.loss_judges_pairs:
+            losses = " and ".join(self.args.loss_weights)
             logger.warning(
-                f"{idle} of {len(examples)} training examples have no label that holds; infonce learns nothing from them "
+                f"{idle} of {len(examples)} training examples have no label that holds; {losses} learns nothing from them "
                 "(--loss bce or sigmoid does)."
             )
 
@@ -136,22 +147,41 @@ class ZeroShotTrainer(Trainer):
         """The contrastive loss of a batch, shape ()."""
         targets = inputs["labels"]
         scored = inputs.get("candidate_mask")
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        weights = inputs.get("class_weights")
+        self.batches_without_positives += ~(targets == 1).any()
+        outputs = model(**{name: value for name, value in inputs.items() if name not in FOR_THE_LOSS})
         logits = outputs.logits.float()
-        loss = self._grid_loss(logits, targets, scored)
+        loss = self._grid_loss(logits, targets, scored, weights)
+        if "teacher_logits" in inputs:
+            taught = teach(self.args.teacher_loss, logits, inputs["teacher_logits"], targets, scored)
+            loss = loss + self.args.teacher_weight * taught
         if outputs.first_logits is not None:
             first = outputs.first_logits.float()
-            loss = loss + self.args.first_stage_weight * self._grid_loss(first, targets, None)
+            loss = loss + self.args.first_stage_weight * self._grid_loss(first, targets, None, weights)
             loss = loss + self.args.distillation_weight * distillation_loss(first, logits, scored)
         return (loss, outputs) if return_outputs else loss
 
-    def _grid_loss(self, logits: torch.Tensor, targets: torch.Tensor, scored: torch.Tensor | None) -> torch.Tensor:
+    def _grid_loss(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        scored: torch.Tensor | None,
+        class_weights: torch.Tensor | None,
+    ) -> torch.Tensor:
         """The loss over a grid (B, N) whose cells were scored where `scored` is true, or everywhere."""
         if self.args.in_batch_margin is not None:
             targets = clear_negatives(logits, targets, self.args.in_batch_margin, scored)
         elif scored is not None:
             targets = targets.masked_fill(~scored, -100)
-        return self.loss(logits, targets)
+        return self.loss(logits, targets, class_weights)
+
+    def log(self, logs, start_time=None):
+        """Log, with how many batches since the last line held no label that is true of one of their texts."""
+        if "loss" in logs:
+            if count := int(self.batches_without_positives):
+                logs["batches_without_positives"] = count
+            self.batches_without_positives = 0
+        super().log(logs, start_time)
 
     def _measure_lengths(self, dataset: TrainingDataset) -> list[int]:
         """Tokens per example; texts that will be cut are counted here, once."""
@@ -174,11 +204,9 @@ class ZeroShotTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        groups = dataset.rows["source"][:] if self.args.batch_by_source else None
-        batch_size = self.args.train_batch_size * self.args.world_size
-        sampler = GroupedSampler(self._measure_lengths(dataset), groups, batch_size, self.args.seed)
-        self._epoch_callback.listeners.append(sampler)
-        return sampler
+        self.order = order_examples(dataset, self._measure_lengths(dataset), self.args)
+        self._epoch_callback.listeners.append(self.order)
+        return self.order
 
     def create_optimizer(self, model=None):
         """Give the scale, the bias and every other part outside the pretrained ones their own learning rate."""
