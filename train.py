@@ -42,6 +42,8 @@ def main(arguments: Sequence[str]) -> None:
         after = evaluate_model(trainer.model, data.zero_shot) if data.zero_shot else None
         examples = trainer.model.predict(data_arguments.example_texts, data_arguments.example_labels)
         sys.stdout.write(describe_run(output_dir, before, after, examples, data.train_labels) + "\n")
+        if training_arguments.push_to_hub:
+            sys.stdout.write(f"\n{trainer.push_to_hub()}\n")
 
 
 if __name__ == "__main__":

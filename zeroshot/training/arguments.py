@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,6 @@ logger = logging.get_logger(__name__)
 FIXED: dict[str, Any] = {
     "remove_unused_columns": False,  # the collator needs columns that forward does not know
     "label_names": ["labels"],  # the Trainer finds the targets by this name
-    "push_to_hub": False,  # the stock push leaves out the code files and sends a pickle that can hold a token
     "hub_token": None,  # it would be written to disk; tokens come from the environment
     "label_smoothing_factor": 0.0,  # the losses, the order of examples and the batches are ours: these would do nothing
     "train_sampling_strategy": "random",
@@ -200,6 +200,10 @@ class ZeroShotTrainingArguments(TrainingArguments):
     restore_callback_states_from_checkpoint: bool = describe_field(
         "Whether early stopping goes on counting after a resume.", True
     )
+    hub_strategy: Literal["every_save", "end"] = describe_field(
+        "With push_to_hub: every_save also pushes checkpoints while the run goes on.", "every_save"
+    )
+    hub_private_repo: bool | None = describe_field("With push_to_hub: false lets everybody see the model.", True)
     save_total_limit: int | None = describe_field("Most checkpoints kept, the best among them.", 2)
     remove_unused_columns: bool = describe_field("Fixed.", FIXED["remove_unused_columns"])
     label_names: list[str] | None = describe_field("Fixed.", FIXED["label_names"])
@@ -221,6 +225,15 @@ class ZeroShotTrainingArguments(TrainingArguments):
             raise ValueError(
                 "Expected load_best_model_at_end with early_stopping_patience, found it off. "
                 "Set load_best_model_at_end: true, eval_strategy and metric_for_best_model."
+            )
+        if self.push_to_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id or ""):
+            raise ValueError(
+                f"Expected hub_model_id as user/name with push_to_hub, found {self.hub_model_id!r}. Say where to push."
+            )
+        if self.hub_strategy not in ("every_save", "end"):
+            raise ValueError(
+                f"Expected hub_strategy every_save or end, found {str(self.hub_strategy)!r}. The others would send the "
+                "optimiser's state, which is a pickle and of use to nobody else."
             )
         if not torch.accelerator.is_available():
             self.use_cpu = True  # without it TrainingArguments refuses bf16

@@ -1,14 +1,16 @@
 """The Trainer: our losses, batches of like rows, evaluation with labels encoded once, checkpoints without pickles."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerControl
-from transformers.trainer_utils import speed_metrics
+from transformers.trainer_utils import HubStrategy, speed_metrics
 from transformers.utils import logging
 
 from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
+from ..hub.runs import RunPublisher
 from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import tokenize_classes
 from .arguments import ZeroShotTrainingArguments
@@ -79,6 +81,7 @@ class ZeroShotTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = False  # the losses are means over a batch
+    publisher: RunPublisher | None = None  # of the first process, where the run pushes
 
     def __init__(
         self,
@@ -277,6 +280,40 @@ class ZeroShotTrainer(Trainer):
         """
         if self.args.should_save:
             self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+
+    # -- publishing: by our own list of files, not by the stock one, which lacks the code and sends pickles -------------
+
+    def init_hf_repo(self, token=None, private=None):
+        """Find out whether the run may push where it is to, and make the repository; called where `push_to_hub` is set."""
+        if self.is_world_process_zero():
+            public = self.args.hub_private_repo is False if private is None else not private
+            self.publisher = RunPublisher(
+                self.args.hub_model_id or "",
+                public=public,
+                revision=self.args.hub_revision,
+                waits=self.args.hub_always_push,
+            )
+
+    def _push_from_checkpoint(self, checkpoint_folder):
+        if self.publisher is not None and self.args.hub_strategy == HubStrategy.EVERY_SAVE:
+            self.publisher.push_checkpoint(Path(checkpoint_folder), self.state.global_step)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Save, and leave pushing to `push_to_hub`: what is measured after training is published with the model."""
+        super().save_model(output_dir, _internal_call=True)
+
+    def push_to_hub(self, commit_message: str | None = None) -> str:
+        """Publish the model that lies in `output_dir`, with all checks.
+
+        Returns:
+            What was done, in words; nothing on other processes than the first.
+
+        Raises:
+            ValueError: If it cannot be published.
+        """
+        if self.publisher is None:
+            self.init_hf_repo()
+        return "" if self.publisher is None else self.publisher.finish(Path(self.args.output_dir), commit_message)
 
 
 def copy_backbones(model: ZeroShotPreTrainedModel) -> list[dict[str, torch.Tensor]]:
