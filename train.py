@@ -9,9 +9,8 @@ from transformers import set_seed
 from zeroshot.console import run_command
 from zeroshot.evaluation import compute_metrics, evaluate_model
 from zeroshot.evaluation.reports import describe_run
-from zeroshot.models.loading import load_model
 from zeroshot.training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
-from zeroshot.training.runs import begin_run, build_model, find_run, finish_training
+from zeroshot.training.runs import begin_run, build_model, find_run, finish_training, load_finished
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str]) -> None:
         compute_metrics=compute_metrics,
     )
     if run.finished:
-        model.load_state_dict(load_model(str(output_dir)).state_dict())
+        load_finished(model, output_dir)
     else:
         begin_run(run, model_arguments, data_arguments, training_arguments)
         trainer.train(resume_from_checkpoint=run.checkpoint)

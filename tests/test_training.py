@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -96,7 +97,13 @@ def test_same_seed_same_weights_other_seed_other_weights(encoder_dir: str, rows_
 
 @pytest.mark.slow
 def test_killed_and_started_again_it_ends_with_the_same_weights(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
-    options = {"max_steps": 30, "save_steps": 5, "logging_steps": 5, "head_learning_rate": "1e-2"}
+    """At a random moment, in the middle of an epoch, with dropout, accumulated gradients and early stopping under way."""
+    options = {
+        "max_steps": 60, "save_steps": 3, "eval_steps": 3, "eval_strategy": "steps", "logging_steps": 5,
+        "head_learning_rate": "1e-2", "layer_decay": 0.8, "dropout": 0.1, "gradient_accumulation_steps": 2,
+        "per_device_train_batch_size": 1, "validation_share": 0.34, "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_mean_loss", "early_stopping_patience": 12,
+    }  # fmt: skip
     train.main(settings(encoder_dir, rows_file, tmp_path / "whole", **options))
     command = [sys.executable, str(ROOT / "train.py"), *settings(encoder_dir, rows_file, tmp_path / "cut", **options)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -105,6 +112,7 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(encoder_dir: str
     while not list((tmp_path / "cut").glob("checkpoint-*/trainer_state.json")) and process.poll() is None:
         assert time.time() < deadline
         time.sleep(0.02)
+    time.sleep(random.uniform(0, 0.5))
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     assert not (tmp_path / "cut" / "model.safetensors").exists()

@@ -63,6 +63,15 @@ def _benchmark(arguments: argparse.Namespace) -> None:
     sys.stdout.write(table + "\n")
 
 
+def _average(arguments: argparse.Namespace) -> None:
+    from .training.averaging import average_command
+
+    text = average_command(
+        arguments.model, arguments.share, Path(arguments.output), encoder=arguments.encoder, other=arguments.other
+    )
+    sys.stdout.write(text + "\n")
+
+
 def _report_data(arguments: argparse.Namespace) -> None:
     from .data import load_source
     from .data.report import build_report
@@ -145,6 +154,18 @@ def build_parser() -> argparse.ArgumentParser:
         "--overrides", nargs=argparse.REMAINDER, default=[], help="last: settings of the recipe, as for train.py"
     )
     compare.set_defaults(run=_benchmark)
+
+    average = verbs.add_parser(
+        "average", help="average a trained model with its encoder, or with another model", allow_abbrev=False
+    )
+    average.add_argument("model", help="folder or Hub id of a finished model")
+    average.add_argument(
+        "--share", type=float, default=0.5, help="of the encoder, or of the other model (default %(default)s)"
+    )
+    average.add_argument("--output", required=True, help="new folder for the average")
+    average.add_argument("--encoder", help="what the model was trained from (default: as its run noted)")
+    average.add_argument("--with", dest="other", metavar="MODEL", help="another finished model, instead of the encoder")
+    average.set_defaults(run=_average)
 
     data = verbs.add_parser("data", help="look at rows before training on them", allow_abbrev=False)
     data_verbs = data.add_subparsers(dest="data_verb", required=True)

@@ -179,6 +179,25 @@ class ZeroShotTrainingArguments(TrainingArguments):
     head_learning_rate: Annotated[float | None, Range(0)] = describe_field(
         "Learning rate of all that is not the encoder (scale, bias).", None
     )
+    layer_decay: Annotated[float | None, Range(0, highest=1)] = describe_field(
+        "Learning rate of a layer as a share of that of the layer above it, such as 0.9; one rate for all when left out.",
+        None,
+    )
+    freeze: list[str] = describe_field("Parts that stay as they are: encoder, class_encoder, embeddings, head.", [])
+    freeze_layers: Annotated[int, Range(0)] = describe_field("Lowest layers of the encoder that stay as they are.", 0)
+    lora_rank: Annotated[int | None, COUNT] = describe_field(
+        "Rank of low-rank adapters, which are trained instead of the encoder; all of it is trained when left out.", None
+    )
+    lora_alpha: Annotated[int | None, COUNT] = describe_field(
+        "Factor on the adapters, times lora_rank; twice the rank when left out.", None
+    )
+    lora_targets: list[str] = describe_field(
+        "Ends of the names of linear maps that get an adapter, such as query; all in the layers when left out.", []
+    )
+    max_loss_ratio: Annotated[float | None, Range(1)] = describe_field(
+        "A run stops at a loss this many times the median of the last 100; null lets every finite loss pass.", 100.0
+    )
+    loss_guard_steps: Annotated[int, COUNT] = describe_field("Batches before max_loss_ratio counts.", 50)
     precision: Literal["auto", "bf16", "fp32"] = describe_field("auto: bf16 where the hardware has it.", "auto")
     batch_by_source: bool = describe_field(
         "Whether a batch holds rows of one training file; those smaller than a batch are pooled.", True
@@ -226,6 +245,8 @@ class ZeroShotTrainingArguments(TrainingArguments):
                 "Expected load_best_model_at_end with early_stopping_patience, found it off. "
                 "Set load_best_model_at_end: true, eval_strategy and metric_for_best_model."
             )
+        if self.lora_rank is None and (self.lora_alpha is not None or self.lora_targets):
+            raise ValueError("Expected lora_rank with lora_alpha or lora_targets, found none. Set it, or leave them out.")
         if self.push_to_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id or ""):
             raise ValueError(
                 f"Expected hub_model_id as user/name with push_to_hub, found {self.hub_model_id!r}. Say where to push."

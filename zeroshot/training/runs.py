@@ -14,8 +14,10 @@ from transformers.utils import logging
 from ..data import EvaluationSet
 from ..data.reading import resolve_path
 from ..models import ZeroShotConfig, ZeroShotPreTrainedModel, get_architecture
-from ..models.loading import build_untrained, resolve_encoder
+from ..models.loading import build_untrained, load_model, resolve_encoder
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
+from .checkpoints import check_folder, explain_write_errors, find_last_checkpoint, write_json
+from .lora import merge_adapters
 from .preparation import split_names
 from .trainer import ZeroShotTrainer, average_weights, choose_attention
 
@@ -31,6 +33,7 @@ WITHOUT_EFFECT = frozenset(
     hub_strategy hub_token hub_private_repo hub_always_push hub_revision do_train do_eval do_predict
     teacher_cache dataloader_num_workers dataloader_pin_memory dataloader_prefetch_factor
     per_device_eval_batch_size local_rank ddp_timeout skip_memory_metrics include_num_input_tokens_seen
+    max_loss_ratio loss_guard_steps
     """.split()  # noqa: SIM905 - one word a line would hide what they have in common
 )
 
@@ -61,18 +64,6 @@ def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str |
     return {f"content of {name}": digest for name, digest in digests.items()}
 
 
-def find_last_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that is whole; one that was being written when the run died is passed over."""
-    checkpoints = {int(path.name.split("-")[1]): path for path in folder.glob("checkpoint-*") if path.name[11:].isdigit()}
-    for step in sorted(checkpoints, reverse=True):
-        names = {path.name for path in checkpoints[step].iterdir()}
-        whole = {"model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"} <= names
-        if whole and any(name.startswith("rng_state") for name in names):
-            return str(checkpoints[step])
-        logger.warning(f"{checkpoints[step]} is not whole and is passed over.")
-    return None
-
-
 @dataclasses.dataclass
 class Run:
     """What `output_dir` holds of a run with the same settings.
@@ -93,8 +84,10 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
 
     Raises:
         ValueError: If the folder holds checkpoints of a run with other settings or other data.
+        OSError: If the folder cannot be written to.
     """
     folder = Path(training.output_dir)
+    check_folder(folder)
     if training.resume_from_checkpoint:
         return Run(training.resume_from_checkpoint)
     file = folder / SETTINGS_FILE
@@ -103,7 +96,7 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
     earlier = json.loads(file.read_text(encoding="utf-8"))
     settings = collect_run_settings(model, data, training)
     changed = [name for name in settings if settings[name] != earlier.get(name)]
-    checkpoint = find_last_checkpoint(folder)
+    checkpoint = find_last_checkpoint(folder, earlier.get("processes", 1))
     if not changed and earlier.get("finished"):
         logger.warning(f"The run in {folder} is finished, with these settings (--resume never starts over).")
         return Run(finished=True)
@@ -131,12 +124,13 @@ def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: Ze
     if training.process_index:
         return
     folder = Path(training.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    for checkpoint in run.outdated:
-        logger.warning(f"{checkpoint}, from an earlier run, is removed.")
-        shutil.rmtree(checkpoint)
     settings = collect_run_settings(model, data, training)
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=1), encoding="utf-8")
+    with explain_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for checkpoint in run.outdated:
+            logger.warning(f"{checkpoint}, from an earlier run, is removed.")
+            shutil.rmtree(checkpoint)
+        write_json(folder / SETTINGS_FILE, settings)
 
 
 def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> ZeroShotPreTrainedModel:
@@ -166,6 +160,12 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     if attention is not None:
         built.set_attn_implementation(attention)
     return built
+
+
+def load_finished(model: ZeroShotPreTrainedModel, folder: Path) -> None:
+    """Take the weights of the finished run in `folder`."""
+    merge_adapters(model)
+    model.load_state_dict(load_model(str(folder)).state_dict())
 
 
 def fit_bias(model: ZeroShotPreTrainedModel, sets: Iterable[EvaluationSet]) -> None:
@@ -207,13 +207,15 @@ def finish_training(
         validation: Sets on which the bias is fitted after a loss that does not see it; none leave it as it is.
     """
     sets = list(validation)
+    merge_adapters(trainer.model)
     if trainer.args.initial_weight_share:
         average_weights(trainer.model, initial, trainer.args.initial_weight_share)
     if not trainer.args.loss_judges_pairs and sets:
         fit_bias(trainer.model, sets)
-    trainer.save_model()
-    trainer.save_state()
     file = Path(trainer.args.output_dir) / SETTINGS_FILE
-    if trainer.is_world_process_zero():
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({**settings, "finished": True}, indent=1), encoding="utf-8")
+    with explain_write_errors(file.parent):
+        trainer.save_model()
+        trainer.save_state()
+        if trainer.is_world_process_zero():
+            settings = json.loads(file.read_text(encoding="utf-8"))
+            write_json(file, {**settings, "finished": True})

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import EarlyStoppingCallback, EvalPrediction, Trainer, TrainerCallback, TrainerControl
+from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainerControl
 from transformers.trainer_utils import HubStrategy, speed_metrics
 from transformers.utils import logging
 
@@ -14,8 +14,12 @@ from ..hub.runs import RunPublisher
 from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import tokenize_classes
 from .arguments import ZeroShotTrainingArguments
+from .guarded_trainer import GuardedTrainer
+from .guards import trace_examples
 from .hooks import add_mining, add_teacher, choose_loss, order_examples, weigh_classes
+from .lora import has_adapters, list_merged, save_trained
 from .losses import clear_negatives, distillation_loss
+from .parameters import assign_rates, describe_trained
 from .sources import EpochSampler
 from .teachers import teach
 
@@ -68,16 +72,16 @@ def _check_best_metric(args: ZeroShotTrainingArguments, sets: EvaluationSet | di
         )
 
 
-class ZeroShotTrainer(Trainer):
-    """A `Trainer` for every architecture.
+class ZeroShotTrainer(GuardedTrainer):
+    """A `Trainer` for every architecture; what watches over a run is in [`GuardedTrainer`].
 
     Args:
-        model: The model; its `tokenizer` must be set.
+        model: The model; its `tokenizer` must be set. None with `model_init`, which makes one for each trial of a search.
         args: [`ZeroShotTrainingArguments`].
         train_dataset: A [`TrainingDataset`].
         eval_dataset: One [`EvaluationSet`], or several by name.
-        **kwargs: Passed to `Trainer` (`compute_metrics`, `callbacks`, ...). `compute_metrics` gets logits (B, N) as
-            `predictions` and targets (B, N) with 1, 0, -100 as `label_ids`.
+        **kwargs: Passed to `Trainer` (`compute_metrics`, `callbacks`, `model_init`, ...). `compute_metrics` gets logits
+            (B, N) as `predictions` and targets (B, N) with 1, 0, -100 as `label_ids`.
     """
 
     loss_is_scaled_for_ga = False  # the losses are means over a batch
@@ -85,7 +89,7 @@ class ZeroShotTrainer(Trainer):
 
     def __init__(
         self,
-        model: ZeroShotPreTrainedModel,
+        model: ZeroShotPreTrainedModel | None,
         args: ZeroShotTrainingArguments,
         train_dataset: TrainingDataset | None = None,
         eval_dataset: EvaluationSet | dict[str, EvaluationSet] | None = None,
@@ -97,6 +101,9 @@ class ZeroShotTrainer(Trainer):
                 "Start with 'accelerate launch train.py ...', or choose one with CUDA_VISIBLE_DEVICES=0."
             )
         _check_best_metric(args, eval_dataset)
+        given = model
+        if model is None:
+            model = kwargs["model_init"](None)  # tells the collator what the models of all trials have in common
         if train_dataset is not None:
             kwargs.setdefault(
                 "data_collator",
@@ -107,12 +114,12 @@ class ZeroShotTrainer(Trainer):
                     train_dataset.pools,
                     candidates_per_text=args.candidates_per_text if model.pays_per_pair else None,
                     sentence_sources=train_dataset.sentence_sources,
-                    extras=weigh_classes(train_dataset, args.class_weight_cap),
+                    extras=[trace_examples, *weigh_classes(train_dataset, args.class_weight_cap)],
                 ),
             )
         kwargs.setdefault("processing_class", model.tokenizer)
-        super().__init__(model, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
-        self.loss = choose_loss(model, args)
+        super().__init__(given, args, train_dataset=train_dataset, eval_dataset=eval_dataset, **kwargs)
+        self.loss = choose_loss(self.model, args)
         self.batches_without_positives: torch.Tensor | int = 0
         self.order: EpochSampler | None = None
         self._epoch_callback = EpochCallback(*([] if train_dataset is None else [train_dataset]))
@@ -130,7 +137,8 @@ class ZeroShotTrainer(Trainer):
         dtype = "bfloat16 autocast" if self.args.bf16 else "float16 autocast" if self.args.fp16 else "float32"
         logger.info(
             f"Training on {self.args.device} in {dtype} (--precision), attention "
-            f"{self.model.encoder.config._attn_implementation} (--attn_implementation), loss {self.args.loss} (--loss)."
+            f"{self.model.encoder.config._attn_implementation} (--attn_implementation), loss {self.args.loss} (--loss), "
+            f"{describe_trained(self.model)} (--freeze, --freeze_layers, --lora_rank)."
         )
 
     def _warn_of_idle_examples(self) -> None:
@@ -186,6 +194,12 @@ class ZeroShotTrainer(Trainer):
             self.batches_without_positives = 0
         super().log(logs, start_time)
 
+    def call_model_init(self, trial=None):
+        """The model of a trial; the loss may read its scale."""
+        model = super().call_model_init(trial)
+        self.loss = choose_loss(model, self.args)
+        return model
+
     def _measure_lengths(self, dataset: TrainingDataset) -> list[int]:
         """Tokens per example; texts that will be cut are counted here, once."""
         labels = dict.fromkeys(name for names in dataset.rows["positives"] for name in names)
@@ -212,18 +226,12 @@ class ZeroShotTrainer(Trainer):
         return self.order
 
     def create_optimizer(self, model=None):
-        """Give the scale, the bias and every other part outside the pretrained ones their own learning rate."""
+        """Give the head and the layers their own learning rates."""
+        is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        if self.args.head_learning_rate is None:
-            return optimizer
-        target = self.model if model is None else model
-        encoder = {id(parameter) for part in target.backbones for parameter in part.parameters()}
-        for group in list(optimizer.param_groups):
-            head = [parameter for parameter in group["params"] if id(parameter) not in encoder]
-            group["params"] = [parameter for parameter in group["params"] if id(parameter) in encoder]
-            if head:
-                settings = {key: value for key, value in group.items() if key != "params"}
-                optimizer.add_param_group({**settings, "params": head, "lr": self.args.head_learning_rate})
+        if is_new:
+            target = self.model if model is None else model
+            assign_rates(optimizer, target, self.args.head_learning_rate, self.args.layer_decay)
         return optimizer
 
     # -- evaluation --------------------------------------------------------------------------------------------------
@@ -239,12 +247,22 @@ class ZeroShotTrainer(Trainer):
         if isinstance(dataset, dict):
             metrics: dict[str, float] = {}
             for name, one in dataset.items():
-                metrics.update(self.evaluate(one, ignore_keys, f"{metric_key_prefix}_{name}"))
+                metrics.update(self._measure(one, f"{metric_key_prefix}_{name}"))
             first = f"{metric_key_prefix}_{next(iter(dataset))}_"
+            means: dict[str, float] = {}
             for key in [key.removeprefix(first) for key in metrics if key.startswith(first)]:
                 values = [metrics[f"{metric_key_prefix}_{name}_{key}"] for name in dataset]
-                metrics[f"{metric_key_prefix}_mean_{key}"] = sum(values) / len(values)
-            return metrics
+                means[f"{metric_key_prefix}_mean_{key}"] = sum(values) / len(values)
+            self.log(means)
+            metrics.update(means)
+        else:
+            metrics = self._measure(dataset, metric_key_prefix)
+        # Once for all sets: early stopping by a mean would not see it among the metrics of one set.
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _measure(self, dataset: EvaluationSet, metric_key_prefix: str) -> dict[str, float]:
+        """Measure on one evaluation set and log it."""
         if not isinstance(dataset, EvaluationSet):
             raise TypeError(
                 f"Expected an EvaluationSet, found {type(dataset).__name__}. "
@@ -259,7 +277,6 @@ class ZeroShotTrainer(Trainer):
             metrics.update({f"{metric_key_prefix}_{name}": value for name, value in computed.items()})
         metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(dataset)))
         self.log(metrics)
-        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _score(self, dataset: EvaluationSet) -> torch.Tensor:
@@ -276,10 +293,15 @@ class ZeroShotTrainer(Trainer):
 
     def _save(self, output_dir=None, state_dict=None):
         """Save what makes a checkpoint: weights, configuration, code, tokenizer. No `training_args.bin`: it is a pickle,
-        and it can hold a token.
+        and it can hold a token. Adapters are merged into the weights, so that every checkpoint loads like any other.
         """
-        if self.args.should_save:
-            self.model.save_pretrained(output_dir or self.args.output_dir, state_dict=state_dict)
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.args.output_dir)
+        adapted = has_adapters(self.model)
+        self.model.save_pretrained(folder, state_dict=list_merged(self.model) if adapted else state_dict)
+        if adapted:
+            save_trained(self.model, folder)
 
     # -- publishing: by our own list of files, not by the stock one, which lacks the code and sends pickles -------------
 
