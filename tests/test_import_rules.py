@@ -113,6 +113,12 @@ def test_shipped_files_do_not_import_the_registry() -> None:
             assert not (level and not module), f"{file.name} imports the package itself"
 
 
+def test_only_one_file_imports_faiss() -> None:
+    """Who has not installed the extra uses everything else."""
+    using = {file.name for file in PACKAGE.rglob("*.py") if (0, "faiss") in imports_of(file)}
+    assert using == {"approximate_search.py"}
+
+
 def test_no_script_hides_a_library() -> None:
     """The script's folder comes first on the path: a top-level evaluate.py would hide the library of that name."""
     ours = {path.stem for path in ROOT.glob("*.py")}

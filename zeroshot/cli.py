@@ -48,6 +48,25 @@ def _predict(arguments: argparse.Namespace) -> None:
     )
 
 
+def _index(arguments: argparse.Namespace) -> None:
+    from .inference.commands import index_command
+
+    index_command(arguments.model, Path(arguments.labels), Path(arguments.output), batch_size=arguments.batch_size)
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    from .inference.commands import search_command
+
+    search_command(
+        Path(arguments.index),
+        Path(arguments.input) if arguments.input else None,
+        Path(arguments.output) if arguments.output else None,
+        top_k=arguments.top_k,
+        model_name=arguments.model,
+        batch_size=arguments.batch_size,
+    )
+
+
 def _benchmark(arguments: argparse.Namespace) -> None:
     from .benchmark.commands import benchmark_command
 
@@ -96,6 +115,24 @@ def _report_data(arguments: argparse.Namespace) -> None:
     sys.stdout.write(format_report(report) + "\n")
 
 
+def _add_index_verbs(verbs) -> None:
+    index = verbs.add_parser("index", help="encode many labels once, to search them", allow_abbrev=False)
+    index.add_argument("model", help="folder or Hub id of a checkpoint")
+    index.add_argument("--labels", required=True, help="label names: a JSON list, or .txt with one a line")
+    index.add_argument("--output", required=True, help="folder of the index")
+    index.add_argument("--batch_size", type=int, default=256, help="worded labels per pass (default %(default)s)")
+    index.set_defaults(run=_index)
+
+    search = verbs.add_parser("search", help="find the best labels of an index for texts", allow_abbrev=False)
+    search.add_argument("index", help="folder that zeroshot index wrote")
+    search.add_argument("--input", help="texts, as for predict (default: standard input, one text a line)")
+    search.add_argument("--output", help="JSON Lines file (default: standard output)")
+    search.add_argument("--top_k", type=int, default=5, help="labels of each text (default %(default)s)")
+    search.add_argument("--model", help="folder or Hub id of the index's model, where it has moved")
+    search.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    search.set_defaults(run=_search)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all verbs."""
     from .data.duplicates import THRESHOLD
@@ -103,8 +140,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    listing = verbs.add_parser("architectures", help="print the registered architectures, one a line", allow_abbrev=False)
-    listing.set_defaults(run=_architectures)
+    verbs.add_parser(
+        "architectures", help="print the registered architectures, one a line", allow_abbrev=False
+    ).set_defaults(run=_architectures)
 
     measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets", allow_abbrev=False)
     measure.add_argument("model", help="folder or Hub id of a checkpoint")
@@ -140,6 +178,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     predict.set_defaults(run=_predict)
+
+    _add_index_verbs(verbs)
 
     compare = verbs.add_parser(
         "benchmark", help="train and measure architectures on one recipe, with several seeds", allow_abbrev=False

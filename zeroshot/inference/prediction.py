@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -140,13 +140,20 @@ def predict_file(
         ValueError: If `source` cannot be read or holds no text, `target` cannot be written, or a label is not valid.
     """
     check_batch_size(batch_size)
+    return classify_file(
+        lambda texts: model.predict(texts, candidate_labels, multi_label=multi_label, batch_size=batch_size), source, target
+    )
+
+
+def classify_file(classify: Callable[[list[str]], list[dict]], source: Path | None, target: Path | None) -> int:
+    """As [`predict_file`], with anything that classifies texts as `predict` does."""
     _check_paths(source, target)
     done = 0
     with _replace_file(target) as file, tqdm(desc="Classifying", unit=" texts", disable=not sys.stderr.isatty()) as progress:
         with _replace_file(target and target.with_name(target.name + ".rejected.jsonl")) as listing:
             texts = _keep_texts(_read_texts(source), listing)
             while window := list(islice(texts, WINDOW)):
-                for result in model.predict(window, candidate_labels, multi_label=multi_label, batch_size=batch_size):
+                for result in classify(window):
                     (file or sys.stdout).write(_to_line(result))
                 done += len(window)
                 progress.update(len(window))

@@ -33,6 +33,7 @@ class BiEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
 
     config_class = BiEncoderConfig
     takes_class_encoder = True
+    compared_vectors = "vectors"
 
     def __init__(self, config: BiEncoderConfig):
         super().__init__(config)

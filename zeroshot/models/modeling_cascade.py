@@ -37,6 +37,7 @@ class CascadeForZeroShotClassification(ZeroShotPreTrainedModel):
     needs_attention_interface = True
     pays_per_pair = True
     has_shortlist = True
+    compared_vectors = "vectors"
 
     def __init__(self, config: CascadeConfig):
         super().__init__(config)

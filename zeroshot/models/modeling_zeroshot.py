@@ -124,6 +124,9 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
     pays_per_pair = False
     # Whether only the labels of a shortlist are scored by all that the model has.
     has_shortlist = False
+    # The features, one vector a text and one a label, whose product `scale_logits` turns into the logit (of the first stage,
+    # where there are two): then labels can be searched by vector. None where a score is more than such a product.
+    compared_vectors: str | None = None
     # Whether attention itself is replaced, which some encoders (MPNet, DeBERTa) do not allow.
     needs_attention_interface = False
 

@@ -83,6 +83,35 @@ class ZeroShotPrediction(_Model):
         with self._inference(), tqdm(disable=True) as silent:
             return self._encode_sorted(lambda ids, mask, _: self.encode_classes(ids, mask), token_ids, batch_size, silent)
 
+    def encode_texts(
+        self,
+        texts: Sequence[str],
+        *,
+        names: Sequence[str] | None = None,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+    ) -> Features:
+        """Encode texts by themselves, for callers that compare them in a way of their own.
+
+        Args:
+            texts: B texts, none of them empty; longer ones than the model reads are cut with a warning.
+            names: Which features are kept; all when left out.
+            batch_size: Texts per pass of the encoder.
+            show_progress_bar: Whether to show texts done, texts/s and the time left.
+
+        Returns:
+            Features of B rows, on the model's device.
+        """
+        token_ids = tokenize(self._require_tokenizer(), check_texts(texts), self.config.max_tokens, overflow="warn")
+        progress_bar = tqdm(total=len(token_ids), desc="Encoding", unit=" texts", disable=not show_progress_bar)
+
+        def encode(input_ids: torch.Tensor, attention_mask: torch.Tensor, _: list[int]) -> Features:
+            features = self.encode_text(input_ids, attention_mask)
+            return {name: features[name] for name in names or features}
+
+        with self._inference(), progress_bar:
+            return self._encode_sorted(encode, token_ids, check_batch_size(batch_size), progress_bar)
+
     def score_classes(
         self,
         text_features: Features,

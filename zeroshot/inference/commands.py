@@ -1,0 +1,79 @@
+"""`zeroshot index` and `zeroshot search`."""
+
+import sys
+from pathlib import Path
+
+from transformers.utils import logging
+
+from ..data.reading import read_text
+from ..data.validation import read_label_file
+from ..models.inputs_zeroshot import check_batch_size
+from ..models.loading import load_model
+from .label_index import LabelIndex, check_top_k
+from .prediction import classify_file
+
+logger = logging.get_logger(__name__)
+
+
+def read_labels(path: Path) -> list[str]:
+    """Read label names: one a line from `.txt`, else a JSON list.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not UTF-8, or no list of distinct names.
+    """
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return read_label_file(path)
+    return read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def index_command(model_name: str, labels: Path, output: Path, *, batch_size: int = 256) -> None:
+    """Encode the labels of a file and save the index.
+
+    Args:
+        model_name: Folder or Hub id of one of our checkpoints.
+        labels: A JSON list, or `.txt` with one name a line.
+        output: Folder of the index; an index that is there is replaced.
+        batch_size: Worded labels per pass of the encoder.
+    """
+    check_batch_size(batch_size)
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"Expected a folder for the index, found something else, {str(output)!r}. Choose another name.")
+    names = read_labels(labels)
+    try:
+        index = LabelIndex.build(load_model(model_name), names, batch_size=batch_size, show_progress_bar=sys.stderr.isatty())
+    except ImportError as error:  # the extra is missing, and the message says which
+        sys.exit(f"{type(error).__name__}: {error}")
+    index.save(output)
+    logger.info(f"{len(index)} labels are in {output}. Search them: zeroshot search {output} --input texts.txt --top_k 5")
+
+
+def search_command(
+    index: Path,
+    source: Path | None,
+    target: Path | None,
+    *,
+    top_k: int = 5,
+    model_name: str | None = None,
+    batch_size: int = 64,
+) -> int:
+    """Write one JSON line `{"sequence", "labels", "scores"}` per text, as `zeroshot predict` does.
+
+    Args:
+        index: Folder of the index.
+        source: See [`predict_file`].
+        target: See [`predict_file`].
+        top_k: Labels of each text.
+        model_name: Folder or Hub id of the index's model; from where it was when the index was built, when None.
+        batch_size: Texts per pass of the encoder.
+
+    Returns:
+        How many texts were classified.
+    """
+    check_batch_size(batch_size)
+    check_top_k(top_k)
+    try:
+        loaded = LabelIndex.load(index, None if model_name is None else load_model(model_name))
+    except ImportError as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    return classify_file(lambda texts: loaded.predict(texts, top_k, batch_size=batch_size), source, target)
