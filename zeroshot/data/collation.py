@@ -12,6 +12,19 @@ from .expansion import TrainingExample
 BatchExtra = Callable[[Sequence[TrainingExample], Sequence[str]], dict[str, torch.Tensor]]
 
 
+def list_share(total: int, process: int, processes: int) -> list[int]:
+    """Which of `total` rows one of several processes takes: as many in each, in order, by repeating the last row.
+
+    Equal numbers let processes exchange rows without telling each other how many; repeated ones stand at the end.
+
+    Example:
+        >>> [list_share(5, process, 3) for process in range(3)]
+        [[0, 1], [2, 3], [4, 4]]
+    """
+    size = -(-total // processes)
+    return [min(row, total - 1) for row in range(process * size, (process + 1) * size)]
+
+
 class ZeroShotCollator:
     """Turn examples into the arguments of `forward`.
 
@@ -28,6 +41,8 @@ class ZeroShotCollator:
             seeded draw of the others. The whole grid when None. For architectures that pay for every pair.
         sentence_sources: Numbers of the sources whose labels are whole sentences, around which no template is put.
         extras: Functions of the examples and the N distinct labels that return further tensors of the batch, for the loss.
+        share: This process and how many there are. All of them get the examples of the whole batch and build its grid, and
+            each tokenises the texts and labels of its own [`list_share`] only.
     """
 
     def __init__(
@@ -39,6 +54,7 @@ class ZeroShotCollator:
         candidates_per_text: int | None = None,
         sentence_sources: Collection[int] = (),
         extras: Sequence[BatchExtra] = (),
+        share: tuple[int, int] = (0, 1),
     ):
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
@@ -46,19 +62,23 @@ class ZeroShotCollator:
         self.candidates_per_text = candidates_per_text
         self.sentence_sources = frozenset(sentence_sources)
         self.extras = list(extras)
+        self.share = share
         self.label_sets = [None if names is None else frozenset(names) for names in label_sets]
 
     def build_targets(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
         """The grid described above, (B, N), int64."""
         targets = torch.full((len(examples), len(classes)), -100)
+        column = {name: position for position, name in enumerate(classes)}
+        closed = {  # once a source, not once a row: the batch of many processes has millions of cells
+            source: torch.tensor([name in label_set for name in classes])
+            for source in {example["source"] for example in examples}
+            if (label_set := self.label_sets[source])
+        }
         for row, example in enumerate(examples):
-            holds, fails = set(example["labels"]), set(example["known_negatives"])
-            label_set = self.label_sets[example["source"]] or frozenset()
-            for column, name in enumerate(classes):
-                if name in holds:
-                    targets[row, column] = 1
-                elif name in fails or name in label_set:
-                    targets[row, column] = 0
+            if example["source"] in closed:
+                targets[row, closed[example["source"]]] = 0
+            for names, value in ((example["known_negatives"], 0), (example["labels"], 1)):
+                targets[row, torch.tensor([column[name] for name in names if name in column], dtype=torch.long)] = value
         return targets
 
     def choose_candidates(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
@@ -82,12 +102,16 @@ class ZeroShotCollator:
         ]
 
     def __call__(self, examples: Sequence[TrainingExample]) -> BatchEncoding:
-        """The arguments of `forward`: texts (B, S), distinct labels (N, L), `labels` (B, N), maybe `candidate_mask`."""
+        """The arguments of `forward`: texts (B, S), distinct labels (N, L), `labels` (B, N), maybe `candidate_mask`.
+
+        With a share, texts and distinct labels are those of the share, the other two those of the whole batch.
+        """
         classes = list(dict.fromkeys(name for example in examples for name in example["positives"] + example["negatives"]))
         worded = self.word_classes(examples, classes)
-        texts = [example["text"] for example in examples]
+        texts = [examples[row]["text"] for row in list_share(len(examples), *self.share)]
+        own = [worded[row] for row in list_share(len(worded), *self.share)]
         # Long texts were counted when the lengths were measured; a warning per batch would bury the progress bar.
-        batch = build_inputs(self.tokenizer, texts, worded, self.max_tokens, overflow="cut")
+        batch = build_inputs(self.tokenizer, texts, own, self.max_tokens, overflow="cut")
         batch["labels"] = self.build_targets(examples, classes)
         if self.candidates_per_text is not None:
             batch["candidate_mask"] = self.choose_candidates(examples, classes)

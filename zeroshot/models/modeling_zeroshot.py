@@ -6,6 +6,7 @@ Dimension letters: B texts, N candidate labels, S text tokens, L label tokens, D
 
 import copy
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,6 +128,7 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
     # The features, one vector a text and one a label, whose product `scale_logits` turns into the logit (of the first stage,
     # where there are two): then labels can be searched by vector. None where a score is more than such a product.
     compared_vectors: str | None = None
+    objective: Callable[..., torch.Tensor] | None = None  # set in a training step: inputs to loss, over all processes
     # Whether attention itself is replaced, which some encoders (MPNet, DeBERTa) do not allow.
     needs_attention_interface = False
 
@@ -244,6 +246,9 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if class_attention_mask is None:
             class_attention_mask = torch.ones_like(class_input_ids)
+        if self.objective is not None:
+            inputs = (input_ids, attention_mask, class_input_ids, class_attention_mask)
+            return ZeroShotOutput(loss=self.objective(self, *inputs, labels, candidate_mask))
         text_features = self.encode_text(input_ids, attention_mask)
         class_features = self.encode_classes(class_input_ids, class_attention_mask)
         logits = self.score(text_features, class_features, candidate_mask)  # (B, N)

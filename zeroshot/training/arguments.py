@@ -176,6 +176,10 @@ class ZeroShotTrainingArguments(TrainingArguments):
     distillation_weight: Annotated[float, Range(0)] = describe_field(
         "Of the term by which the second stage teaches the first; 0 switches it off.", 0.0
     )
+    gradient_cache_size: Annotated[int | None, COUNT] = describe_field(
+        "Texts, and labels, per pass of the encoder, for one more forward pass a step; all at once when left out.",
+        None,
+    )
     head_learning_rate: Annotated[float | None, Range(0)] = describe_field(
         "Learning rate of all that is not the encoder (scale, bias).", None
     )

@@ -55,7 +55,7 @@ def check_folder(folder: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step, so that a run which dies leaves the old one or the new one."""
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
     os.replace(partial, path)
 

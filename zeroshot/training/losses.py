@@ -24,8 +24,47 @@ class GridLoss(Protocol):
         ...
 
 
+class AdditiveLoss:
+    """A loss that is a sum over pairs, divided by the number of texts or by that of judged pairs.
+
+    Blocks of the grid can be worked through one after another, and each process can do its own rows.
+    """
+
+    averages_over: Literal["texts", "pairs"]
+
+    def add_up(self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the sum over the judged pairs of any block of the grid, shape ()."""
+        raise NotImplementedError
+
+    def divide(self, total: torch.Tensor, texts: int, pairs: torch.Tensor) -> torch.Tensor:
+        """Return the loss of a batch from sums over all of it, `pairs` as [`count_pairs`] gives them."""
+        return total / (texts if self.averages_over == "texts" else pairs.clamp(min=torch.finfo(pairs.dtype).tiny))
+
+    def __call__(
+        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the loss of a batch, shape ()."""
+        pairs = count_pairs(targets, class_weights)
+        return self.divide(self.add_up(logits, targets, class_weights), len(logits), pairs)
+
+
+def count_pairs(targets: torch.Tensor, class_weights: torch.Tensor | None = None) -> torch.Tensor:
+    """How many pairs are judged, shape (), float32; each counts as much as its label weighs."""
+    real = (targets != -100).float()
+    return (real if class_weights is None else real * class_weights).sum()
+
+
+def find_lowest_positive(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """The logit of each text's least likely positive, (B, 1), without gradient; infinite where there is none."""
+    return logits.detach().masked_fill(targets != 1, float("inf")).amin(dim=1, keepdim=True)
+
+
 def clear_negatives(
-    logits: torch.Tensor, targets: torch.Tensor, margin: float, scored: torch.Tensor | None = None
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    margin: float,
+    scored: torch.Tensor | None = None,
+    lowest_positive: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Turn unjudged pairs into negatives where the model itself finds them clearly worse than what holds.
 
@@ -37,6 +76,7 @@ def clear_negatives(
         targets: (B, N): 1, 0 or -100.
         margin: In units of the logits.
         scored: (B, N) bool, true where the logit means something; pairs that were not scored become -100.
+        lowest_positive: (B, 1), see [`find_lowest_positive`]; for a grid that is only some columns of the whole.
 
     Returns:
         New targets, (B, N).
@@ -46,13 +86,14 @@ def clear_negatives(
     """
     if scored is not None:
         targets = targets.masked_fill(~scored, -100)
-    lowest_positive = logits.detach().masked_fill(targets != 1, float("inf")).amin(dim=1, keepdim=True)  # (B, 1)
+    if lowest_positive is None:
+        lowest_positive = find_lowest_positive(logits, targets)
     unjudged = targets == -100 if scored is None else (targets == -100) & scored
     clear = unjudged & (logits.detach() <= lowest_positive - margin) & lowest_positive.isfinite()
     return targets.masked_fill(clear, 0)
 
 
-class SigmoidLoss:
+class SigmoidLoss(AdditiveLoss):
     """Every pair is a yes-or-no question; summed over a text's candidates, averaged over texts.
 
     Inputs:
@@ -66,16 +107,16 @@ class SigmoidLoss:
         pairs that nobody judged are left out.
     """
 
-    def __call__(
-        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the loss of a batch, shape ()."""
+    averages_over = "texts"
+
+    def add_up(self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the sum over the judged pairs of any block of the grid, shape ()."""
         real = targets != -100
         signs = torch.where(targets == 1, 1.0, -1.0)
         cells = -nn.functional.logsigmoid(signs * logits)  # (B, N)
         if class_weights is not None:
             cells = cells * class_weights
-        return cells.masked_fill(~real, 0.0).sum() / len(logits)
+        return cells.masked_fill(~real, 0.0).sum()
 
 
 class InfoNCELoss:
@@ -110,7 +151,7 @@ class InfoNCELoss:
         return -(terms * rows).sum() / rows.sum().clamp(min=1)
 
 
-class MaskedBCELoss:
+class MaskedBCELoss(AdditiveLoss):
     """Mean binary cross-entropy over all judged pairs: the loss that `forward` returns, for any Trainer.
 
     Inputs:
@@ -124,16 +165,16 @@ class MaskedBCELoss:
         are left out.
     """
 
-    def __call__(
-        self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Return the loss of a batch, shape ()."""
+    averages_over = "pairs"
+
+    def add_up(self, logits: torch.Tensor, targets: torch.Tensor, class_weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the sum over the judged pairs of any block of the grid, shape ()."""
         if class_weights is None:
-            return masked_bce(logits, targets)
+            return masked_bce(logits, targets) * count_pairs(targets)
         weights = class_weights * (targets != -100)  # (B, N)
         signs = torch.where(targets == 1, 1.0, -1.0)
         cells = -nn.functional.logsigmoid(signs * logits.masked_fill(targets == -100, 0.0))
-        return (cells * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
+        return (cells * weights).sum()
 
 
 class TripletLoss:

@@ -1,10 +1,12 @@
 """The Trainer: our losses, batches of like rows, evaluation with labels encoded once, checkpoints without pickles."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from transformers import EarlyStoppingCallback, EvalPrediction, TrainerCallback, TrainerControl
 from transformers.trainer_utils import HubStrategy, speed_metrics
 from transformers.utils import logging
@@ -15,17 +17,16 @@ from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import tokenize_classes
 from .arguments import ZeroShotTrainingArguments
 from .guarded_trainer import GuardedTrainer
-from .guards import trace_examples
+from .guards import ROWS, trace_examples
 from .hooks import add_mining, add_teacher, choose_loss, order_examples, weigh_classes
 from .lora import has_adapters, list_merged, save_trained
-from .losses import clear_negatives, distillation_loss
+from .objective import BatchObjective
 from .parameters import assign_rates, describe_trained
 from .sources import EpochSampler
-from .teachers import teach
 
 logger = logging.get_logger(__name__)
 
-FOR_THE_LOSS = frozenset({"labels", "class_weights", "teacher_logits"})  # entries of a batch that `forward` does not take
+FOR_THE_LOSS = frozenset({"class_weights", "teacher_logits"})  # entries of a batch that `forward` does not take
 
 
 def choose_attention(setting: str, device_type: str) -> str | None:
@@ -72,6 +73,16 @@ def _check_best_metric(args: ZeroShotTrainingArguments, sets: EvaluationSet | di
         )
 
 
+def check_sharing(args: ZeroShotTrainingArguments) -> None:
+    """Refuse what takes batches apart in another way than ours."""
+    for name in ("split_batches", "dispatch_batches"):
+        if getattr(args.accelerator_config, name):
+            raise ValueError(
+                f"Expected accelerator_config without {name}, found it on. Leave it out: every process reads the batch of "
+                "all and takes its share."
+            )
+
+
 class ZeroShotTrainer(GuardedTrainer):
     """A `Trainer` for every architecture; what watches over a run is in [`GuardedTrainer`].
 
@@ -100,6 +111,7 @@ class ZeroShotTrainer(GuardedTrainer):
                 f"Expected one GPU per process, found {args.n_gpu} in this one: they would split the labels of a batch. "
                 "Start with 'accelerate launch train.py ...', or choose one with CUDA_VISIBLE_DEVICES=0."
             )
+        check_sharing(args)
         _check_best_metric(args, eval_dataset)
         given = model
         if model is None:
@@ -115,6 +127,7 @@ class ZeroShotTrainer(GuardedTrainer):
                     candidates_per_text=args.candidates_per_text if model.pays_per_pair else None,
                     sentence_sources=train_dataset.sentence_sources,
                     extras=[trace_examples, *weigh_classes(train_dataset, args.class_weight_cap)],
+                    share=(args.process_index, args.world_size),
                 ),
             )
         kwargs.setdefault("processing_class", model.tokenizer)
@@ -138,7 +151,9 @@ class ZeroShotTrainer(GuardedTrainer):
         logger.info(
             f"Training on {self.args.device} in {dtype} (--precision), attention "
             f"{self.model.encoder.config._attn_implementation} (--attn_implementation), loss {self.args.loss} (--loss), "
-            f"{describe_trained(self.model)} (--freeze, --freeze_layers, --lora_rank)."
+            f"{describe_trained(self.model)} (--freeze, --freeze_layers, --lora_rank), "
+            f"{self.global_batch_size} texts a batch over {self.args.world_size} process(es) "
+            f"(--per_device_train_batch_size), {self.args.gradient_accumulation_steps} batch(es) a step."
         )
 
     def _warn_of_idle_examples(self) -> None:
@@ -154,37 +169,32 @@ class ZeroShotTrainer(GuardedTrainer):
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """The contrastive loss of a batch, shape ()."""
-        targets = inputs["labels"]
-        scored = inputs.get("candidate_mask")
-        weights = inputs.get("class_weights")
-        self.batches_without_positives += ~(targets == 1).any()
-        outputs = model(**{name: value for name, value in inputs.items() if name not in FOR_THE_LOSS})
-        logits = outputs.logits.float()
-        loss = self._grid_loss(logits, targets, scored, weights)
-        if "teacher_logits" in inputs:
-            taught = teach(self.args.teacher_loss, logits, inputs["teacher_logits"], targets, scored)
-            loss = loss + self.args.teacher_weight * taught
-        if outputs.first_logits is not None:
-            first = outputs.first_logits.float()
-            loss = loss + self.args.first_stage_weight * self._grid_loss(first, targets, None, weights)
-            loss = loss + self.args.distillation_weight * distillation_loss(first, logits, scored)
-        return (loss, outputs) if return_outputs else loss
+    @property
+    def global_batch_size(self) -> int:
+        """Texts of a batch over all processes; its labels are each other's negatives."""
+        return self._train_batch_size * self.args.world_size
 
-    def _grid_loss(
-        self,
-        logits: torch.Tensor,
-        targets: torch.Tensor,
-        scored: torch.Tensor | None,
-        class_weights: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """The loss over a grid (B, N) whose cells were scored where `scored` is true, or everywhere."""
-        if self.args.in_batch_margin is not None:
-            targets = clear_negatives(logits, targets, self.args.in_batch_margin, scored)
-        elif scored is not None:
-            targets = targets.masked_fill(~scored, -100)
-        return self.loss(logits, targets, class_weights)
+    def get_train_dataloader(self):
+        """Batches of all processes together, in each of them; the collator takes this process's share."""
+        loader = self._get_dataloader(
+            self.train_dataset, "Training", self.global_batch_size, self._get_train_sampler, is_training=True
+        )
+        if isinstance(loader.batch_sampler, BatchSamplerShard):  # accelerate would deal whole batches out to processes
+            dealer = loader.batch_sampler
+            dealer.num_processes, dealer.process_index, dealer.even_batches = 1, 0, False
+        return loader
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The loss of the batch of all processes, shape (); see [`BatchObjective`]. The outputs hold nothing else."""
+        self.batches_without_positives += ~(inputs["labels"] == 1).any()
+        extras = {name: value for name, value in inputs.items() if name in FOR_THE_LOSS}
+        bare = self.accelerator.unwrap_model(model)
+        bare.objective = partial(BatchObjective(self.args, self.loss), **extras)
+        try:
+            outputs = model(**{name: value for name, value in inputs.items() if name not in {*FOR_THE_LOSS, ROWS}})
+        finally:
+            bare.objective = None
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def log(self, logs, start_time=None):
         """Log, with how many batches since the last line held no label that is true of one of their texts."""
