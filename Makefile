@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help install train test lint format clean
+.PHONY: help install train test bench lint format clean
 
 help:           ## show this list
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: *[^#]*##/\t/'
@@ -12,7 +12,7 @@ install: $(INSTALLED) ## create .venv with the tested versions
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,dev,data,app,lora,search,index]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,dev,data,app,lora,search,index,bench]"
 	@touch $@
 
 train: install  ## train configs/quickstart.yaml into outputs/quickstart and show what it learned
@@ -20,6 +20,9 @@ train: install  ## train configs/quickstart.yaml into outputs/quickstart and sho
 
 test: install   ## run the whole test suite
 	$(BIN)/python -m pytest
+
+bench: install  ## training speed beside sentence-transformers, on the packaged rows
+	$(BIN)/python benchmarks/training.py --output outputs/bench
 
 lint: install   ## ruff, mypy, typos and the import rules
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, set_seed
 
 from zeroshot.models import ARCHITECTURES
-from zeroshot.models.modeling_zeroshot import count_positions
+from zeroshot.models.encoder_zeroshot import count_positions
 
 from .conftest import LABELS, TEXTS, build_tokenizer
 

@@ -34,20 +34,18 @@ class BiEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
     config_class = BiEncoderConfig
     takes_class_encoder = True
     compared_vectors = "vectors"
+    reads_token_states = True
 
     def __init__(self, config: BiEncoderConfig):
         super().__init__(config)
         self.post_init()
 
-    def _pool(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+    def read_text(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
         vectors = pool_tokens(states.float(), mask, self.config.pooling)  # (rows, D)
         return {"vectors": nn.functional.normalize(vectors, dim=-1)}
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
-        return self._pool(self.encode_tokens(input_ids, attention_mask), attention_mask)
-
-    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
-        return self._pool(self.encode_class_tokens(class_input_ids, class_attention_mask), class_attention_mask)
+    def read_classes(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        return self.read_text(states, mask)
 
     def score(
         self, text_features: Features, class_features: Features, candidate_mask: torch.Tensor | None = None

@@ -26,8 +26,9 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
 from .configuration_crossencoder import CrossEncoderConfig, resolve_entailment
+from .encoder_zeroshot import load_encoder_config
 from .features_zeroshot import Features, count_rows, select_features
-from .modeling_zeroshot import ZeroShotPreTrainedModel, load_encoder_config
+from .modeling_zeroshot import ZeroShotPreTrainedModel
 from .pairs_zeroshot import assemble_pairs, batch_by_length, count_special_tokens, describe_pairs, strip_special_tokens
 
 logger = logging.get_logger(__name__)

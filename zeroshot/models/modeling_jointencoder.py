@@ -26,9 +26,10 @@ from transformers.utils import logging
 
 from .attention_zeroshot import ISOLATED, check_attention_interface, encode_labels_in_texts, encode_texts
 from .configuration_jointencoder import JointEncoderConfig
+from .encoder_zeroshot import find_first_position
 from .features_zeroshot import Features, list_candidates, scatter_candidates
 from .modeling_biencoder import pool_tokens
-from .modeling_zeroshot import ZeroShotPreTrainedModel, find_first_position
+from .modeling_zeroshot import ZeroShotPreTrainedModel
 
 logger = logging.get_logger(__name__)
 

@@ -59,6 +59,7 @@ class LateInteractionForZeroShotClassification(ZeroShotPreTrainedModel):
 
     config_class = LateInteractionConfig
     takes_class_encoder = True
+    reads_token_states = True
 
     def __init__(self, config: LateInteractionConfig):
         super().__init__(config)
@@ -72,17 +73,14 @@ class LateInteractionForZeroShotClassification(ZeroShotPreTrainedModel):
         if module is self and self.config.projection_size is not None:
             init.orthogonal_(self.projection.weight)
 
-    def _embed(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+    def read_text(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
         with torch.autocast(states.device.type, enabled=False):
             if self.config.projection_size is not None:
                 states = self.projection(states.to(self.projection.weight.dtype))  # (rows, tokens, P)
             return {"tokens": nn.functional.normalize(states.float(), dim=-1), "mask": mask.bool()}
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
-        return self._embed(self.encode_tokens(input_ids, attention_mask), attention_mask)
-
-    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
-        return self._embed(self.encode_class_tokens(class_input_ids, class_attention_mask), class_attention_mask)
+    def read_classes(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        return self.read_text(states, mask)
 
     def score(
         self, text_features: Features, class_features: Features, candidate_mask: torch.Tensor | None = None

@@ -62,6 +62,7 @@ class PolyEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
 
     config_class = PolyEncoderConfig
     takes_class_encoder = True
+    reads_token_states = True
 
     def __init__(self, config: PolyEncoderConfig):
         super().__init__(config)
@@ -74,16 +75,15 @@ class PolyEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
         if module is self:
             init.normal_(self.codes, std=CODE_STD)
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
-        states = self.encode_tokens(input_ids, attention_mask).float()  # (B, S, D)
+    def read_text(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        states = states.float()  # (B, S, D)
         with torch.autocast(states.device.type, enabled=False):
             attention = states @ self.codes.float().T  # (B, S, M)
-            attention = attention.masked_fill(~attention_mask.bool().unsqueeze(-1), float("-inf")).softmax(dim=1)
+            attention = attention.masked_fill(~mask.bool().unsqueeze(-1), float("-inf")).softmax(dim=1)
             return {"views": attention.transpose(1, 2) @ states}  # (B, M, D)
 
-    def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
-        states = self.encode_class_tokens(class_input_ids, class_attention_mask).float()  # (N, L, D)
-        vectors = pool_tokens(states, class_attention_mask, self.config.pooling)  # (N, D)
+    def read_classes(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        vectors = pool_tokens(states.float(), mask, self.config.pooling)  # (N, D)
         return {"vectors": nn.functional.normalize(vectors, dim=-1)}
 
     def score(

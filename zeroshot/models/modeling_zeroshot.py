@@ -5,20 +5,20 @@ Dimension letters: B texts, N candidate labels, S text tokens, L label tokens, D
 """
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel
 from transformers import initialization as init
-from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import ModelOutput, logging
 
 from .configuration_zeroshot import ZeroShotConfig
+from .encoder_zeroshot import build_encoder, check_same_tokenizer, copy_weights, count_positions, load_encoder_config
 from .features_zeroshot import Features
+from .packing_zeroshot import PACKED, Grid, encode_packed
 from .prediction_zeroshot import ZeroShotPrediction
 
 logger = logging.get_logger(__name__)
@@ -52,60 +52,6 @@ def masked_bce(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return cells.masked_fill(~real, 0.0).sum() / real.sum().clamp(min=1)
 
 
-def build_encoder(text_config) -> PreTrainedModel:
-    """Build the encoder without its pooler, whose weights no architecture uses and DDP would miss."""
-    encoder_class = MODEL_MAPPING.get(type(text_config), None)
-    takes_pooler = isinstance(encoder_class, type) and "add_pooling_layer" in inspect.signature(encoder_class).parameters
-    return AutoModel.from_config(text_config, **({"add_pooling_layer": False} if takes_pooler else {}))
-
-
-def find_first_position(encoder: PreTrainedModel) -> int:
-    """The position of a sequence's first token: RoBERTa and its kin count from behind the padding index, others from 0."""
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return module.padding_idx + 1
-    return 0
-
-
-def count_positions(text_config, tokenizer) -> int:
-    """The most tokens that the tokenizer and the encoder's position table allow; 512 where neither sets a limit."""
-    limit = tokenizer.model_max_length
-    positions = getattr(text_config, "max_position_embeddings", None)
-    with torch.device("meta"):
-        encoder = build_encoder(text_config)
-    if positions is not None:
-        limit = min(limit, positions - find_first_position(encoder))
-    return limit if limit < VERY_LARGE_INTEGER else 512
-
-
-def load_encoder_config(name: str, dropout: float | None = None, **kwargs) -> PreTrainedConfig:
-    """Read an encoder's configuration, with every dropout rate replaced and without the local path it came from."""
-    config = AutoConfig.from_pretrained(name, **kwargs)
-    if dropout is not None:
-        for field, value in config.to_dict().items():
-            if "dropout" in field and isinstance(value, float):
-                setattr(config, field, dropout)
-    config._name_or_path = ""  # config.json must not tell a local path
-    return config
-
-
-def check_same_tokenizer(tokenizer, other, name: str) -> None:
-    """Texts and labels are tokenised by one function, so both encoders must know the same ids."""
-    if tokenizer.get_vocab() != other.get_vocab():
-        raise ValueError(
-            f"Expected a class_encoder with the text encoder's vocabulary, found another in {name!r}. Choose two encoders "
-            "of one family."
-        )
-
-
-def copy_weights(encoder: PreTrainedModel, name: str, **kwargs) -> None:
-    """Load the pretrained weights of `name` into an encoder that may lack parts of it, such as the pooler."""
-    weights = AutoModel.from_pretrained(name, config=copy.deepcopy(encoder.config), **kwargs)
-    state = weights.state_dict()
-    encoder.to(weights.dtype)
-    encoder.load_state_dict({key: state[key] for key in encoder.state_dict()})
-
-
 class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
     """Base of all architectures; see the module's text for what a subclass adds."""
 
@@ -125,6 +71,8 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
     pays_per_pair = False
     # Whether only the labels of a shortlist are scored by all that the model has.
     has_shortlist = False
+    # Whether both sides are `read_text` and `read_classes` of one encoder's states, so that one packed pass serves both.
+    reads_token_states = False
     # The features, one vector a text and one a label, whose product `scale_logits` turns into the logit (of the first stage,
     # where there are two): then labels can be searched by vector. None where a score is more than such a product.
     compared_vectors: str | None = None
@@ -160,10 +108,18 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
 
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
         """Encode texts, (B, S) int64 twice, to whatever `score` needs of them: named tensors of B rows."""
-        raise NotImplementedError
+        return self.read_text(self.encode_tokens(input_ids, attention_mask), attention_mask)
 
     def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
         """Encode labels, (N, L) int64 twice, to whatever `score` needs of them: named tensors of N rows."""
+        return self.read_classes(self.encode_class_tokens(class_input_ids, class_attention_mask), class_attention_mask)
+
+    def read_text(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        """What `encode_text` returns, from token states (B, S, D) and their mask; where that is all it needs."""
+        raise NotImplementedError
+
+    def read_classes(self, states: torch.Tensor, mask: torch.Tensor) -> Features:
+        """What `encode_classes` returns, from token states (N, L, D) and their mask; where that is all it needs."""
         raise NotImplementedError
 
     def score(
@@ -246,12 +202,11 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         if class_attention_mask is None:
             class_attention_mask = torch.ones_like(class_input_ids)
+        sides = (input_ids, attention_mask), (class_input_ids, class_attention_mask)
         if self.objective is not None:
-            inputs = (input_ids, attention_mask, class_input_ids, class_attention_mask)
-            return ZeroShotOutput(loss=self.objective(self, *inputs, labels, candidate_mask))
-        text_features = self.encode_text(input_ids, attention_mask)
-        class_features = self.encode_classes(class_input_ids, class_attention_mask)
-        logits = self.score(text_features, class_features, candidate_mask)  # (B, N)
+            return ZeroShotOutput(loss=self.objective(self, *sides, labels, candidate_mask))
+        texts, classes = self.encode_sides(*sides)
+        logits = self.score(texts, classes, candidate_mask)  # (B, N)
         loss = None
         if labels is not None:
             if labels.shape != logits.shape:
@@ -262,9 +217,15 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
             if candidate_mask is not None:
                 labels = labels.masked_fill(~candidate_mask, -100)
             loss = masked_bce(logits, labels)
-        first = self.score_first_stage(text_features, class_features)
-        output = ZeroShotOutput(loss, logits, first, text_features, class_features)
+        output = ZeroShotOutput(loss, logits, self.score_first_stage(texts, classes), texts, classes)
         return output if return_dict else output.to_tuple()
+
+    def encode_sides(self, texts: Grid, classes: Grid) -> tuple[Features, Features]:
+        """Encode texts and labels; while training with packed batches in one pass of the encoder."""
+        if not (self.training and self.encoder.config._attn_implementation == PACKED):
+            return self.encode_text(*texts), self.encode_classes(*classes)
+        text_states, class_states = encode_packed(self.encoder, [texts, classes])
+        return self.read_text(text_states, texts[1]), self.read_classes(class_states, classes[1])
 
     def encode_tokens(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """Run the encoder: token states (rows, tokens, D)."""

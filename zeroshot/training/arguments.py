@@ -206,6 +206,10 @@ class ZeroShotTrainingArguments(TrainingArguments):
     batch_by_source: bool = describe_field(
         "Whether a batch holds rows of one training file; those smaller than a batch are pooled.", True
     )
+    batch_by_length: bool = describe_field("Whether a batch holds texts of like lengths, which saves padding.", True)
+    pack_batches: Literal["auto", "always", "never"] = describe_field(
+        "Texts and labels of a batch as one sequence without padding. auto: on a CPU, where the model allows it.", "auto"
+    )
     resume: Literal["auto", "never"] = describe_field("auto: an interrupted run with the same settings goes on.", "auto")
     early_stopping_patience: Annotated[int | None, COUNT] = describe_field(
         "Evaluations without a better metric_for_best_model until it stops.", None

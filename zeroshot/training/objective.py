@@ -28,6 +28,7 @@ from torch.utils.checkpoint import checkpoint
 from ..data.collation import list_share
 from ..models import ZeroShotPreTrainedModel
 from ..models.features_zeroshot import Features, concatenate_features, split_features
+from ..models.packing_zeroshot import Grid
 from .arguments import ZeroShotTrainingArguments
 from .losses import AdditiveLoss, GridLoss, clear_negatives, count_pairs, distillation_loss, find_lowest_positive
 from .processes import gather_features, gather_rows, sum_over_processes
@@ -39,8 +40,8 @@ MAX_CELLS = 2**20  # texts times labels in one block: 4 MiB of float32
 class TextRows(NamedTuple):
     """Some of a process's texts, b of them."""
 
-    input_ids: torch.Tensor  # (b, S)
-    attention_mask: torch.Tensor  # (b, S)
+    grid: Grid  # (b, S)
+    features: Features | None  # where they are encoded already
     targets: torch.Tensor  # (b, N), -100 in the rows of repeated texts
     scored: torch.Tensor | None  # (b, N) bool, as the objective got it
 
@@ -61,10 +62,8 @@ class BatchObjective:
     def __call__(
         self,
         model: ZeroShotPreTrainedModel,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        class_input_ids: torch.Tensor,
-        class_attention_mask: torch.Tensor,
+        texts: Grid,
+        classes: Grid,
         targets: torch.Tensor,
         scored: torch.Tensor | None,
         *,
@@ -75,10 +74,8 @@ class BatchObjective:
 
         Args:
             model: The model.
-            input_ids: (b, S), of this process's share of the texts.
-            attention_mask: (b, S).
-            class_input_ids: (n, L), of its share of the distinct labels.
-            class_attention_mask: (n, L).
+            texts: Token ids and mask (b, S) of this process's share of the texts.
+            classes: The same (n, L) of its share of the distinct labels.
             targets: (B, N) of the whole batch.
             scored: (B, N) bool of the whole batch, true where a pair is scored; all are when None.
             class_weights: (N,) of the whole batch; all labels weigh the same when None.
@@ -87,12 +84,16 @@ class BatchObjective:
         Raises:
             ValueError: If the inputs are not this process's share of the batch.
         """
-        self._check_share(len(input_ids), len(class_input_ids), targets)
-        classes = self._encode_classes(model, class_input_ids, class_attention_mask, targets.shape[1])
-        parts = self._split_texts(input_ids, attention_mask, targets, scored)
+        self._check_share(len(texts[0]), len(classes[0]), targets)
+        if self.args.gradient_cache_size is None:
+            encoded, own_labels = model.encode_sides(texts, classes)
+        else:
+            encoded, own_labels = None, self._encode_classes(model, classes)
+        labels = gather_features(own_labels, targets.shape[1])
+        parts = self._split_texts(texts, encoded, targets, scored)
         if isinstance(self.loss, AdditiveLoss) and not model.pays_per_pair and teacher_logits is None:
-            return self._add_up(self.loss, model, parts, classes, len(targets), class_weights)
-        grids = [self._run(score_texts, model, part, classes) for part in parts]
+            return self._add_up(self.loss, model, parts, labels, len(targets), class_weights)
+        grids = [self._run(score_texts, model, part, labels) for part in parts]
         grid = gather_rows(torch.cat(grids), len(targets))  # (B, stages, N)
         with torch.autocast(grid.device.type, enabled=False):
             logits, *first = grid.unbind(1)
@@ -120,14 +121,13 @@ class BatchObjective:
             return function(*inputs)
         return checkpoint(function, *inputs, use_reentrant=False)
 
-    def _encode_classes(self, model: ZeroShotPreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, total: int) -> Features:
-        """The features of all N labels of the batch."""
-        size = self.args.gradient_cache_size or len(ids)
-        parts = zip(ids.split(size), mask.split(size), strict=True)
-        return gather_features(concatenate_features([self._run(model.encode_classes, *part) for part in parts]), total)
+    def _encode_classes(self, model: ZeroShotPreTrainedModel, classes: Grid) -> Features:
+        """The features of this process's labels, a few at a time."""
+        parts = zip(*(tensor.split(self.args.gradient_cache_size) for tensor in classes), strict=True)
+        return concatenate_features([self._run(model.encode_classes, *part) for part in parts])
 
     def _split_texts(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, targets: torch.Tensor, scored: torch.Tensor | None
+        self, texts: Grid, encoded: Features | None, targets: torch.Tensor, scored: torch.Tensor | None
     ) -> Iterator[TextRows]:
         """This process's texts, in passes."""
         rows = torch.tensor(list_share(len(targets), *self.share), device=targets.device)  # (b,)
@@ -137,7 +137,7 @@ class BatchObjective:
         for start in range(0, len(rows), size):
             part = slice(start, start + size)
             candidates = None if scored is None else scored[rows[part]]
-            yield TextRows(input_ids[part], attention_mask[part], own[part], candidates)
+            yield TextRows((texts[0][part], texts[1][part]), encoded, own[part], candidates)
 
     def _judge(
         self,
@@ -186,7 +186,7 @@ class BatchObjective:
         class_weights: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The sum over some texts' judged pairs, and how many pairs these are."""
-        texts = model.encode_text(rows.input_ids, rows.attention_mask)
+        texts = encode_rows(model, rows)
         size = max(1, MAX_CELLS // len(rows.targets))
         features = split_features(classes, size)
         masks = [None] * len(features) if rows.scored is None else rows.scored.split(size, dim=1)
@@ -225,9 +225,14 @@ def find_lowest_of_all(
     return torch.cat(lowest, dim=1).amin(dim=1, keepdim=True)
 
 
+def encode_rows(model: ZeroShotPreTrainedModel, rows: TextRows) -> Features:
+    """The features of some texts; encoded now where a gradient cache put that off."""
+    return model.encode_text(*rows.grid) if rows.features is None else rows.features
+
+
 def score_texts(model: ZeroShotPreTrainedModel, rows: TextRows, classes: Features) -> torch.Tensor:
     """Logits of texts against all labels, (b, stages, N), float32: those of the model, then of its first stage."""
-    texts = model.encode_text(rows.input_ids, rows.attention_mask)
+    texts = encode_rows(model, rows)
     stages = [model.score(texts, classes, rows.scored)]
     first = model.score_first_stage(texts, classes)
     if first is not None:

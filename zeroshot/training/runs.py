@@ -19,7 +19,8 @@ from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
 from .checkpoints import check_folder, explain_write_errors, find_last_checkpoint, write_json
 from .lora import merge_adapters
 from .preparation import split_names
-from .trainer import ZeroShotTrainer, average_weights, choose_attention
+from .speed import set_training_attention
+from .trainer import ZeroShotTrainer, average_weights
 
 logger = logging.get_logger(__name__)
 
@@ -156,9 +157,7 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     if model.class_encoder is not None:
         options["class_encoder"] = resolve_encoder(model.class_encoder)
     built = build_untrained(architecture, model.encoder, model.class_templates, dropout=model.dropout, **options)
-    attention = choose_attention(model.attn_implementation, training.device.type)
-    if attention is not None:
-        built.set_attn_implementation(attention)
+    set_training_attention(built, model.attn_implementation, training.pack_batches, training.device.type)
     return built
 
 

@@ -15,6 +15,7 @@ from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
 from ..hub.runs import RunPublisher
 from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import tokenize_classes
+from ..models.packing_zeroshot import PACKED
 from .arguments import ZeroShotTrainingArguments
 from .guarded_trainer import GuardedTrainer
 from .guards import ROWS, trace_examples
@@ -27,16 +28,6 @@ from .sources import EpochSampler
 logger = logging.get_logger(__name__)
 
 FOR_THE_LOSS = frozenset({"class_weights", "teacher_logits"})  # entries of a batch that `forward` does not take
-
-
-def choose_attention(setting: str, device_type: str) -> str | None:
-    """The attention implementation for training, or None for the model's own.
-
-    On a CPU the backward pass of SDPA took half of the step at short lengths; plain matrix products do not.
-    """
-    if setting != "auto":
-        return setting
-    return "eager" if device_type == "cpu" else None
 
 
 class EpochCallback(TrainerCallback):
@@ -148,9 +139,14 @@ class ZeroShotTrainer(GuardedTrainer):
     def _log_choices(self) -> None:
         """Say once what was chosen by itself, and by which setting it can be changed."""
         dtype = "bfloat16 autocast" if self.args.bf16 else "float16 autocast" if self.args.fp16 else "float32"
+        attention = self.model.encoder.config._attn_implementation
+        packed = "packed in one sequence" if attention == PACKED else "padded"
         logger.info(
-            f"Training on {self.args.device} in {dtype} (--precision), attention "
-            f"{self.model.encoder.config._attn_implementation} (--attn_implementation), loss {self.args.loss} (--loss), "
+            f"Training on {self.args.device} in {dtype} (--precision), attention {attention} (--attn_implementation), "
+            f"batches {packed} (--pack_batches), {'of like lengths' if self.args.batch_by_length else 'unsorted'} "
+            f"(--batch_by_length), {'compiled' if self.args.torch_compile else 'not compiled'} (--torch_compile), "
+            f"{self.args.dataloader_num_workers} workers that tokenise ahead (--dataloader_num_workers), optimizer "
+            f"{self.args.optim.value} (--optim), loss {self.args.loss} (--loss), "
             f"{describe_trained(self.model)} (--freeze, --freeze_layers, --lora_rank), "
             f"{self.global_batch_size} texts a batch over {self.args.world_size} process(es) "
             f"(--per_device_train_batch_size), {self.args.gradient_accumulation_steps} batch(es) a step."
@@ -231,7 +227,8 @@ class ZeroShotTrainer(GuardedTrainer):
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        self.order = order_examples(dataset, self._measure_lengths(dataset), self.args)
+        lengths = self._measure_lengths(dataset)
+        self.order = order_examples(dataset, lengths if self.args.batch_by_length else [1] * len(lengths), self.args)
         self._epoch_callback.listeners.append(self.order)
         return self.order
 
