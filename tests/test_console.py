@@ -16,14 +16,16 @@ def raise_error(error: BaseException):
     return command
 
 
-@pytest.mark.parametrize("error", [ValueError, TypeError, FileNotFoundError, ConnectionError])
+@pytest.mark.parametrize("error", [ValueError, TypeError, FileNotFoundError, ConnectionError, ImportError])
 def test_errors_for_the_user_end_with_status_1_and_their_text(error: type[Exception]) -> None:
     with pytest.raises(SystemExit) as caught:
         run_command(raise_error(error("mend it")), [])
     assert caught.value.code == f"{error.__name__}: mend it"
 
 
-@pytest.mark.parametrize("error", [RuntimeError("ours"), KeyError("ours"), AssertionError("ours")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("ours"), KeyError("ours"), AssertionError("ours"), ImportError("ours", name="torch")]
+)
 def test_mistakes_of_ours_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error), match="ours"):
         run_command(raise_error(error), [])

@@ -283,6 +283,10 @@ def test_a_folder_that_is_no_whole_index_is_refused(build: Build, tmp_path: Path
         ("[", "Expected JSON in .*index.json"),
         ("[]", "Expected a dict in .*found a list"),
         (json.dumps({**settings, "format": 2}), r"Expected format 1 in .*, found 2\. Build the index anew"),
+        (
+            json.dumps({name: value for name, value in settings.items() if name != "fingerprint"}),
+            r"Expected 'fingerprint' in .*, found nothing under that name\. Build the index anew",
+        ),
     ]:
         (tmp_path / "index.json").write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=message):

@@ -99,17 +99,14 @@ def _report_data(arguments: argparse.Namespace) -> None:
     from .data.row_files import find_row_files
 
     output = Path(arguments.output) if arguments.output else None
-    try:
-        if output is not None:
-            prepare_folder(output)
-        files = dict.fromkeys(file for name in arguments.files for file in find_row_files(name))
-        report = build_report(
-            [load_source(file, keep_unlabelled=True) for file in files],
-            suites=[Path(suite) for suite in arguments.suite],
-            threshold=arguments.threshold,
-        )
-    except ImportError as error:  # the extra is missing, and the message says which
-        sys.exit(f"{type(error).__name__}: {error}")
+    if output is not None:
+        prepare_folder(output)
+    files = dict.fromkeys(file for name in arguments.files for file in find_row_files(name))
+    report = build_report(
+        [load_source(file, keep_unlabelled=True) for file in files],
+        suites=[Path(suite) for suite in arguments.suite],
+        threshold=arguments.threshold,
+    )
     if output is not None:
         write_report_files(report, output)
     sys.stdout.write(format_report(report) + "\n")

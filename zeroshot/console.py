@@ -32,8 +32,9 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         # The reader has what it wanted, as in `zeroshot predict ... | head -1`; Python would complain when it flushes.
         sys.stdout = None
         sys.exit(1)
-    except (ValueError, TypeError, OSError) as error:
-        if os.environ.get("ZEROSHOT_TRACEBACK"):
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        ours = not (isinstance(error, ImportError) and error.name)  # a failed import names its module, our words do not
+        if os.environ.get("ZEROSHOT_TRACEBACK") or not ours:
             raise
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:

@@ -127,6 +127,9 @@ def read_settings(path: Path) -> dict[str, Any]:
             f"Expected format {FORMAT} in {str(path)!r}, found {settings.get('format')!r}. Build the index anew with this "
             "version of zeroshot, or use the version that wrote it."
         )
+    missing = [key for key in ("fingerprint", "exact_limit", "trained_on") if key not in settings]
+    if missing:
+        raise ValueError(f"Expected {missing[0]!r} in {str(path)!r}, found nothing under that name. Build the index anew.")
     return settings
 
 
