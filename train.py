@@ -10,6 +10,7 @@ from zeroshot.console import run_command
 from zeroshot.evaluation import compute_metrics, evaluate_model
 from zeroshot.evaluation.reports import describe_run
 from zeroshot.training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
+from zeroshot.training.records import record_run
 from zeroshot.training.runs import begin_run, build_model, find_run, finish_training, load_finished
 
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str]) -> None:
         begin_run(run, model_arguments, data_arguments, training_arguments)
         trainer.train(resume_from_checkpoint=run.checkpoint)
         finish_training(trainer, initial, data.validation.values())
+        record_run(trainer, model_arguments, data_arguments, data, resumed=run.checkpoint is not None)
     if trainer.is_world_process_zero():
         after = evaluate_model(trainer.model, data.zero_shot) if data.zero_shot else None
         examples = trainer.model.predict(data_arguments.example_texts, data_arguments.example_labels)

@@ -40,7 +40,7 @@ def test_measured_labels_are_shown_and_written(tmp_path: Path) -> None:
     assert "Labels that training never saw (topics, more):" in text
     assert "| before training | .250 / .250 / .250 / .250 |" in text
     assert text.index("before training") < text.index("after training") < text.index("Labels asked for")
-    report = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    report = json.loads((tmp_path / "evaluation" / "training_report.json").read_text(encoding="utf-8"))
     assert (report["mean"], report["sets"]) == (after["mean"], after["sets"])
     assert report["baselines"] == {"before training": before}
 

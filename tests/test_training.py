@@ -240,7 +240,7 @@ def test_zero_shot_labels_are_kept_out_of_training(
             eval_steps=1,
         )
     )
-    report = json.loads((tmp_path / "evaluation.json").read_text())
+    report = json.loads((tmp_path / "evaluation" / "training_report.json").read_text())
     [result] = report["sets"].values()
     assert result["labels"] == 2 and result["n"] == 8
     assert "before training" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .console import run_command
 
@@ -28,9 +29,18 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             baseline=arguments.baseline,
             batch_size=arguments.batch_size,
             precision=arguments.precision,
+            by=arguments.by,
         )
         + "\n"
     )
+
+
+def _card(arguments: argparse.Namespace) -> None:
+    from .hub.card_files import write_model_card
+
+    output = Path(arguments.output) if arguments.output else None
+    written = write_model_card(Path(arguments.model), arguments.repo_id, licence=arguments.license, output=output)
+    sys.stdout.write("".join(f"{path}\n" for path in written))
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -130,16 +140,8 @@ def _add_index_verbs(verbs) -> None:
     search.set_defaults(run=_search)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all verbs."""
-    from .data.duplicates import THRESHOLD
+def _add_evaluate(verbs: Any) -> None:
     from .evaluation.suites import DEFAULT_METRICS, DEFAULT_ROWS
-
-    parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser(
-        "architectures", help="print the registered architectures, one a line", allow_abbrev=False
-    ).set_defaults(run=_architectures)
 
     measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets", allow_abbrev=False)
     measure.add_argument("model", help="folder or Hub id of a checkpoint")
@@ -157,7 +159,14 @@ def build_parser() -> argparse.ArgumentParser:
     measure.add_argument(
         "--metrics", nargs="+", default=list(DEFAULT_METRICS), help="shown in the table (default: %(default)s)"
     )
-    measure.add_argument("--output", help="write the result to this JSON file, and the table beside it as .md")
+    measure.add_argument(
+        "--output",
+        help="write the result to this JSON file, and the table beside it as .md (default for a local model: "
+        "MODEL/evaluation/SUITE.json, which the model card reads)",
+    )
+    measure.add_argument(
+        "--by", nargs="+", default=[], metavar="FIELD", help="break the result down by these fields of the rows, in the JSON"
+    )
     measure.add_argument("--baseline", help="encoder of the first rows (default: the one all recipes start from; 'none')")
     measure.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     measure.add_argument(
@@ -165,6 +174,31 @@ def build_parser() -> argparse.ArgumentParser:
     )
     measure.set_defaults(run=_evaluate)
 
+
+def _add_card(verbs: Any) -> None:
+    from .hub import DEFAULT_LICENCE
+
+    card = verbs.add_parser("card", help="write the model card of a checkpoint", allow_abbrev=False)
+    card.add_argument("model", help="folder of a checkpoint")
+    card.add_argument("--repo_id", required=True, help="where it will be on the Hub, user/name")
+    card.add_argument("--license", default=DEFAULT_LICENCE, help="of the weights (default %(default)s)")
+    card.add_argument("--output", help="the card (default: README.md, speed.json and plots, all in the checkpoint's folder)")
+    card.set_defaults(run=_card)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all verbs."""
+    from .data.duplicates import THRESHOLD
+    from .evaluation.suites import DEFAULT_ROWS
+
+    parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verbs.add_parser(
+        "architectures", help="print the registered architectures, one a line", allow_abbrev=False
+    ).set_defaults(run=_architectures)
+
+    _add_evaluate(verbs)
+    _add_card(verbs)
     predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
     predict.add_argument("model", help="folder or Hub id of a checkpoint")
     predict.add_argument("--labels", required=True, help='candidate labels, "a,b,c"')

@@ -7,10 +7,8 @@ model as `training.json` or `measurement.json`.
 import json
 import resource
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, TypedDict
 
 import torch
@@ -19,14 +17,12 @@ from transformers import set_seed
 from ..console import run_command
 from ..data import build_evaluation_set, load_source
 from ..evaluation import compute_metrics, evaluate_model, load_suite
-from ..models import ZeroShotPreTrainedModel
+from ..evaluation.speed import time_prediction
 from ..models.loading import load_model
 from ..training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
 from ..training.runs import begin_run, build_model, find_run, finish_training
 
 LABEL_COUNTS = (10, 100, 1000)
-REPEATS = 3
-LEAST_SECONDS = 1.0  # of one timing; shorter ones are noise
 
 
 class WorkerSettings(TypedDict):
@@ -71,22 +67,6 @@ def train(settings: WorkerSettings) -> dict[str, Any]:
         "train_peak_memory": read_peak_memory(),
         "resumed": run.checkpoint is not None,  # then the speed is that of a part of the run
     }
-
-
-def time_prediction(model: ZeroShotPreTrainedModel, texts: Sequence[str], labels: Sequence[str]) -> float:
-    """Texts per second against labels that are encoded already, bare: the median of some timings."""
-    class_features = model.encode_candidate_labels(labels, ["{}"])
-
-    def score_once(count: int) -> float:
-        start = time.perf_counter()
-        model.score_texts(texts[:count], class_features, len(labels))
-        return time.perf_counter() - start
-
-    score_once(2)
-    count = 2
-    while (seconds := score_once(count)) < LEAST_SECONDS and count < len(texts):
-        count = min(len(texts), max(2 * count, int(count * LEAST_SECONDS / max(seconds, 1e-6))))
-    return median(count / score_once(count) for _ in range(REPEATS))
 
 
 def measure(settings: WorkerSettings) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Rows to measure with: texts, the candidate labels of all of them, and which hold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ class EvaluationSet:
         texts: B texts.
         candidate_labels: N label names.
         targets: (B, N), int64: 1 where the label holds, 0 where it does not, -100 where it is no candidate of the text.
+        groups: Further fields of the rows, by whose values results are broken down: B values by field.
     """
 
     texts: list[str]
     candidate_labels: list[str]
     targets: np.ndarray
+    groups: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def candidate_mask(self) -> torch.Tensor | None:

@@ -1,10 +1,12 @@
 """`zeroshot evaluate`: a model beside the untrained encoder, as a table and a file."""
 
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from ..data import EvaluationSet
 from ..models import ZeroShotPreTrainedModel
@@ -12,6 +14,7 @@ from ..models.inputs_zeroshot import check_batch_size
 from ..models.loading import DEFAULT_ENCODER, build_untrained, load_model
 from .suites import (
     DEFAULT_METRICS,
+    REPORTS_FOLDER,
     SuiteResult,
     check_metrics,
     evaluate_model,
@@ -21,6 +24,8 @@ from .suites import (
     read_candidate_labels,
     write_report,
 )
+
+logger = logging.get_logger(__name__)
 
 BARE = "untrained encoder, bare label"
 WORDED = "untrained encoder, the model's templates"
@@ -48,6 +53,28 @@ def _measure_untrained(
     }
 
 
+def choose_output(model_name: str, suite: str | Path, *, own_candidates: bool = False) -> Path | None:
+    """Where a result goes when nobody says: beside the weights, where the model card looks for it.
+
+    Args:
+        model_name: Folder or Hub id of a checkpoint.
+        suite: What was measured on.
+        own_candidates: Whether the sets' own labels were replaced, which is another measurement.
+
+    Returns:
+        `MODEL/evaluation/SUITE.json`; None for a model on the Hub and for a folder that cannot be written.
+    """
+    folder = Path(model_name)
+    if not (folder / "config.json").is_file():
+        return None
+    if not os.access(folder, os.W_OK):
+        logger.warning(f"{folder} cannot be written: the result is shown only. Name a file with --output to keep it.")
+        return None
+    name = str(suite) if str(suite).startswith("packaged:") else Path(suite).expanduser().resolve().name
+    stem = "-".join(part for part in name.replace(":", "/").split("/") if part)
+    return folder / REPORTS_FOLDER / f"{stem}{'-candidates' if own_candidates else ''}.json"
+
+
 def evaluate_command(
     model_name: str,
     suite: str | Path,
@@ -59,6 +86,7 @@ def evaluate_command(
     baseline: str | None = None,
     batch_size: int = 64,
     precision: str = "fp32",
+    by: Sequence[str] = (),
 ) -> str:
     """Measure a checkpoint and return the Markdown table.
 
@@ -68,16 +96,19 @@ def evaluate_command(
         rows: The most rows of a set.
         candidate_labels: Files with names that are candidates in every set, instead of each set's own.
         metrics: What the table shows; the report holds all.
-        output: JSON file to write; the table goes beside it as `.md`.
+        output: JSON file to write; the table goes beside it as `.md`. When left out, what [`choose_output`] says.
         baseline: Encoder of the first rows; the default encoder when None, no such rows when `none`.
         batch_size: Texts per pass.
         precision: `fp32`, or `bf16` for autocast matrix products.
+        by: Fields of the rows by whose values the report breaks the result down, see [`load_suite`].
     """
     check_batch_size(batch_size)
+    output = output or choose_output(model_name, suite, own_candidates=bool(candidate_labels))
     if output is not None:
         prepare_report(output)
     check_metrics(metrics)
-    sets = load_suite(suite, rows, candidate_labels=read_candidate_labels(candidate_labels) if candidate_labels else None)
+    candidates = read_candidate_labels(candidate_labels) if candidate_labels else None
+    sets = load_suite(suite, rows, candidate_labels=candidates, by=by)
     model = load_model(model_name)
     baselines: dict[str, SuiteResult] = {}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -96,6 +127,8 @@ def evaluate_command(
             baseline=baseline,
             batch_size=batch_size,
             precision=precision,
+            by=by or None,
         )
         write_report(output, result, baselines=baselines, command=command, table=table)
+        logger.info(f"The result is in {output}.")
     return table

@@ -4,8 +4,9 @@ import shlex
 from collections.abc import Collection
 from pathlib import Path
 
-from .suites import SuiteResult, format_table, write_report
+from .suites import REPORTS_FOLDER, SuiteResult, format_table, write_report
 
+TRAINING_REPORT = f"{REPORTS_FOLDER}/training_report.json"
 ALL_METRICS = ("accuracy", "accuracy_at_k", "macro_f1", "mrr")
 
 
@@ -31,7 +32,8 @@ def describe_run(
     examples: list[dict],
     train_labels: Collection[str],
 ) -> str:
-    """The closing report of a run; the measured part is also written to `evaluation.json` in `output_dir`.
+    """The closing report of a run; the measured part is also written to `evaluation/training_report.json`
+    in `output_dir`.
 
     Args:
         output_dir: Where the model is.
@@ -43,7 +45,7 @@ def describe_run(
     parts = []
     if before is not None and after is not None:
         table = format_table({"before training": before, "after training": after}, ALL_METRICS)
-        write_report(output_dir / "evaluation.json", after, baselines={"before training": before}, table=table)
+        write_report(output_dir / TRAINING_REPORT, after, baselines={"before training": before}, table=table)
         parts.append(f"Labels that training never saw ({', '.join(after['sets'])}):\n{table}")
     if examples:
         parts.append(describe_examples(examples, train_labels))

@@ -13,6 +13,7 @@ from ..data import EvaluationSet, build_evaluation_set, load_source
 from ..data.reading import expand_path
 from ..data.validation import read_label_file
 from ..models import ZeroShotPreTrainedModel
+from .breakdown import Breakdown, break_down, check_fields, read_groups
 from .metrics import METRICS, shortlist_recall
 
 logger = logging.get_logger(__name__)
@@ -20,6 +21,7 @@ logger = logging.get_logger(__name__)
 DEFAULT_ROWS = 1500
 DEFAULT_METRICS = ("accuracy", "macro_f1")
 SET_FILES = ("labels.json", "test.jsonl")
+REPORTS_FOLDER = "evaluation"  # beside the weights, where the model card looks for results
 
 
 class _Measured(TypedDict):
@@ -35,6 +37,7 @@ class SetResult(_Measured, total=False):
     """Result on one set."""
 
     shortlist_recall: float  # share of the labels that hold which the second stage got to see, where there are two stages
+    by: Breakdown  # the metrics by the values of a field of the rows, where that was asked for
 
 
 class SuiteResult(TypedDict):
@@ -45,7 +48,11 @@ class SuiteResult(TypedDict):
 
 
 def load_suite(
-    folder: str | Path, rows: int = DEFAULT_ROWS, *, candidate_labels: Sequence[str] | None = None
+    folder: str | Path,
+    rows: int = DEFAULT_ROWS,
+    *,
+    candidate_labels: Sequence[str] | None = None,
+    by: Sequence[str] = (),
 ) -> dict[str, EvaluationSet]:
     """Read every set of a suite: sub-folders with `labels.json` and `test.jsonl`.
 
@@ -54,10 +61,11 @@ def load_suite(
         rows: The most rows of a set: the first of a shuffle with seed 0 over the rows that have a label.
         candidate_labels: Names that are candidates in every set instead of its own `labels.json`; names that nobody
             judged for a row count as wrong.
+        by: Fields of the rows by whose values the result is broken down, in the sets that have them.
 
     Raises:
         FileNotFoundError: If there is no set.
-        ValueError: If `rows` is below 1, or a row's label is not among the candidates.
+        ValueError: If `rows` is below 1, a row's label is not among the candidates, or no set has a field of `by`.
     """
     folder = expand_path(str(folder))
     if rows < 1:
@@ -75,11 +83,15 @@ def load_suite(
             random.Random(0).shuffle(labelled)
         chosen = replace(source, rows=source.rows.select(labelled[:rows]), numbers=[])
         sets[path.name] = build_evaluation_set(chosen, candidate_labels=candidate_labels)
+        if by:
+            numbers = [source.numbers[row] for row in labelled[:rows]]
+            sets[path.name].groups = read_groups(path / "test.jsonl", numbers, by)
     if not sets:
         raise FileNotFoundError(
             f"Expected sets in {str(folder)!r}, found none. A set is a folder with labels.json (a list of names) and "
             'test.jsonl (rows {"text", "labels"}); a suite is a folder of sets.'
         )
+    check_fields(sets, by)
     return sets
 
 
@@ -111,12 +123,14 @@ def evaluate_model(
     for name, one in sets.items():
         asked = {"candidate_mask": one.candidate_mask, **kwargs}
         logits = model.predict_logits(one.texts, one.candidate_labels, show_progress_bar=show_progress_bar, **asked)
-        values = {key: metric(logits.numpy(), one.targets) for key, metric in METRICS.items()}
+        values: dict[str, Any] = {key: metric(logits.numpy(), one.targets) for key, metric in METRICS.items()}
         shortlist = model.predict_shortlist(one.texts, one.candidate_labels, **asked)
         if shortlist is not None:
             values["shortlist_recall"] = shortlist_recall(shortlist.numpy(), one.targets)
+        if one.groups:
+            values["by"] = break_down(logits.numpy(), one)
         results[name] = {**values, "n": len(one), "labels": len(one.candidate_labels)}
-    measured = [key for key in next(iter(results.values())) if key not in ("n", "labels")]
+    measured = [key for key in next(iter(results.values())) if key not in ("n", "labels", "by")]
     mean = {key: sum(result[key] for result in results.values()) / len(results) for key in measured}
     return {"mean": mean, "sets": results}
 
