@@ -21,6 +21,7 @@ from .command_helpers import build_result
 from .hub_server import HubServer
 
 NAME = "alice/topics"
+CALIBRATION = '{"scale": 1.0, "bins": [{"confidence": 0.5, "accuracy": 0.4, "count": 2}]}'
 ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
 HOME = "/" + "home/ada/project"  # in two parts, as no file here may hold such a path

@@ -174,7 +174,7 @@ def test_faiss_is_missed_before_labels_are_encoded(build: Build, monkeypatch: py
     pipeline = RetrieveRerankPipeline(model, exact_limit=3)
     monkeypatch.setitem(sys.modules, "faiss", None)
     for name in ("encode_text", "encode_classes"):
-        monkeypatch.delattr(type(model), name)
+        monkeypatch.setattr(type(model), name, None)
     for request in (
         lambda: LabelIndex.build(model, NAMES[:4], exact_limit=3),
         lambda: index.add(["new"]),

@@ -13,7 +13,7 @@ from zeroshot.hub.staging import stage_model
 from zeroshot.models.loading import load_model
 
 from . import hub_helpers
-from .hub_helpers import HOME, NAME, fail_push, find_private, hash_folder, measure, run_push
+from .hub_helpers import CALIBRATION, HOME, NAME, fail_push, find_private, hash_folder, measure, run_push
 from .hub_server import TOKEN, HubServer, Repository
 
 hub, checkpoint = hub_helpers.hub, hub_helpers.checkpoint
@@ -21,13 +21,14 @@ PUBLISHED = {
     *("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "evaluation/curve.png"),
     *("configuration_biencoder.py", "configuration_zeroshot.py", "modeling_biencoder.py", "modeling_zeroshot.py"),
     *("features_zeroshot.py", "inputs_zeroshot.py", "prediction_zeroshot.py", "pipeline_zeroshot.py"),
+    *("calibration_zeroshot.py", "encoder_zeroshot.py", "packing_zeroshot.py"),
 }
 
 
 def test_only_what_makes_the_model_is_published(hub: HubServer, checkpoint: Path, capsys: pytest.CaptureFixture) -> None:
     """A run leaves pickles, paths, logs and settings beside the model; they stay, as does everything else."""
     measure(checkpoint, 0.6)
-    (checkpoint / "calibration.json").write_text('{"scale": 1.0}')
+    (checkpoint / "calibration.json").write_text(CALIBRATION)
     before = hash_folder(checkpoint)
     assert find_private({name: Path(name).read_bytes() for name in before}), "the search finds what is planted"
     run_push(checkpoint, "--repo_id", NAME)
@@ -203,7 +204,7 @@ def test_branches_and_tags(hub: HubServer, checkpoint: Path) -> None:
     repository = hub.models[NAME]
     first = repository.commits[0]
     assert repository.tags == {"v1": first.oid} and first.summary == "First words"
-    (checkpoint / "calibration.json").write_text("{}")
+    (checkpoint / "calibration.json").write_text(CALIBRATION)
     run_push(checkpoint, "--repo_id", NAME, "--revision", "trial")
     assert repository.branches["main"] == first.oid
     assert "calibration.json" in repository.trees[repository.branches["trial"]]

@@ -10,7 +10,7 @@ from huggingface_hub.utils import _http
 from zeroshot.hub import client
 
 from . import hub_helpers
-from .hub_helpers import NAME, PNG, fail_push, hash_folder, run_push
+from .hub_helpers import CALIBRATION, NAME, PNG, fail_push, hash_folder, run_push
 from .hub_server import READ_TOKEN, TOKEN, HubServer
 
 hub, checkpoint = hub_helpers.hub, hub_helpers.checkpoint
@@ -57,7 +57,7 @@ def test_a_server_in_trouble_is_waited_for(hub: HubServer, checkpoint: Path, wai
     assert len(hub.models[NAME].commits) == 1 and waits == [1.0, 4.0]
     assert hub.count(weights_request(checkpoint)) == 1
     hub.fail("POST .*/commit/main", times=10_000, status=503, message="Under repair")
-    (checkpoint / "calibration.json").write_text("{}")
+    (checkpoint / "calibration.json").write_text(CALIBRATION)
     said = fail_push(checkpoint, "--repo_id", NAME)
     assert "Under repair" in said and AGAIN in said and "503" in said
     hub.faults.clear()
@@ -110,7 +110,7 @@ def test_names_tokens_and_branches_of_others(hub: HubServer, checkpoint: Path, m
     assert "403" in said and "You don't have the rights" in said and "that 'bob' is your name or an organisation" in said
     run_push(checkpoint, "--repo_id", NAME)
     hub.models[NAME].locked.add("main")
-    (checkpoint / "calibration.json").write_text("{}")
+    (checkpoint / "calibration.json").write_text(CALIBRATION)
     said = fail_push(checkpoint, "--repo_id", NAME)
     assert "main cannot be written to" in said and "that the branch 'main' is not protected." in said
     monkeypatch.setenv("HF_TOKEN", READ_TOKEN)

@@ -77,6 +77,27 @@ def _search(arguments: argparse.Namespace) -> None:
     )
 
 
+def _calibrate(arguments: argparse.Namespace) -> None:
+    from .evaluation.calibration_files import calibrate_command
+
+    report = calibrate_command(
+        arguments.model,
+        arguments.data,
+        method=arguments.method,
+        multi_label=arguments.multi_label,
+        least_positives=arguments.least_positives,
+        output=Path(arguments.output) if arguments.output else None,
+        batch_size=arguments.batch_size,
+    )
+    sys.stdout.write(report + "\n")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from .inference.checking import check_command
+
+    sys.stdout.write(check_command(arguments.model, arguments.text, arguments.labels, as_json=arguments.json) + "\n")
+
+
 def _benchmark(arguments: argparse.Namespace) -> None:
     from .benchmark.commands import benchmark_command
 
@@ -138,6 +159,38 @@ def _add_index_verbs(verbs) -> None:
     search.add_argument("--model", help="folder or Hub id of the index's model, where it has moved")
     search.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     search.set_defaults(run=_search)
+
+
+def _add_trust_verbs(verbs: Any) -> None:
+    from .evaluation.calibration import LEAST_POSITIVES, METHODS
+
+    calibrate = verbs.add_parser(
+        "calibrate", help="fit temperature and thresholds on labelled rows, into the checkpoint", allow_abbrev=False
+    )
+    calibrate.add_argument("model", help="folder of a checkpoint; its config.json gets the calibration")
+    calibrate.add_argument("data", nargs="+", metavar="DATA", help="row files of one label set; rows without labels too")
+    calibrate.add_argument(
+        "--method", choices=METHODS, help="platt adds a bias (default: temperature, with --multi_label platt)"
+    )
+    calibrate.add_argument("--multi_label", action="store_true", help="for scores of labels judged one by one")
+    calibrate.add_argument(
+        "--least_positives",
+        type=int,
+        default=LEAST_POSITIVES,
+        help="rows of a label from which on it gets a threshold of its own (default %(default)s)",
+    )
+    calibrate.add_argument("--output", help="folder for the plot calibration.png")
+    calibrate.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    calibrate.set_defaults(run=_calibrate)
+
+    check = verbs.add_parser(
+        "check", help="one text and some labels: tokens, cuts, and how stable the scores are", allow_abbrev=False
+    )
+    check.add_argument("model", help="folder or Hub id of a checkpoint")
+    check.add_argument("text", help="the text")
+    check.add_argument("labels", nargs="+", metavar="label", help="candidate labels")
+    check.add_argument("--json", action="store_true", help="print JSON instead")
+    check.set_defaults(run=_check)
 
 
 def _add_evaluate(verbs: Any) -> None:
@@ -211,6 +264,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
 
     _add_index_verbs(verbs)
+    _add_trust_verbs(verbs)
 
     compare = verbs.add_parser(
         "benchmark", help="train and measure architectures on one recipe, with several seeds", allow_abbrev=False

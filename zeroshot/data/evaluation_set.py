@@ -39,14 +39,17 @@ class EvaluationSet:
         return len(self.texts)
 
 
-def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str] | None = None) -> EvaluationSet:
+def build_evaluation_set(
+    source: Source, *, candidate_labels: str | Sequence[str] | None = None, keep_unlabelled: bool = False
+) -> EvaluationSet:
     """Arrange a source for measuring.
 
     Args:
-        source: Its rows without labels are left out (nothing to find). Rows of a closed label set have all its labels as
-            candidates. Freely labelled rows have their own labels and negatives; a row without negatives has all labels
-            of the set, and one that it does not name counts as wrong.
+        source: Its rows without labels are left out (nothing to find) unless `keep_unlabelled`. Rows of a closed label set
+            have all its labels as candidates. Freely labelled rows have their own labels and negatives; a row without
+            negatives has all labels of the set, and one that it does not name counts as wrong.
         candidate_labels: Candidates of every row instead of the source's own: a list, or names separated by commas.
+        keep_unlabelled: Whether rows without labels stay, as texts of which no candidate holds.
 
     Raises:
         ValueError: If the rows are pairs of NLI, no row has a label, a row's label is no candidate, or a candidate stands
@@ -58,9 +61,9 @@ def build_evaluation_set(source: Source, *, candidate_labels: str | Sequence[str
             "Name the file among the train_files only."
         )
     closed = source.candidate_labels if candidate_labels is None else check_candidate_labels(candidate_labels)
-    numbered = [(number, row) for number, row in enumerate(source.rows, start=1) if row["labels"]]
+    numbered = [(number, row) for number, row in enumerate(source.rows, start=1) if row["labels"] or keep_unlabelled]
     rows = [row for _, row in numbered]
-    if not rows:
+    if not any(row["labels"] for row in rows):
         raise ValueError(f"Expected rows with labels in {source.name!r}, found none. Choose another file.")
     if closed is not None:
         names = list(closed)

@@ -6,6 +6,8 @@ from string import Formatter
 from transformers import AutoConfig
 from transformers.configuration_utils import PreTrainedConfig
 
+from .calibration_zeroshot import check_calibration
+
 PIPELINES = {"zero-shot-classification": {"impl": "pipeline_zeroshot.ZeroShotPipeline", "pt": ["AutoModel"]}}
 
 
@@ -62,9 +64,10 @@ class ZeroShotConfig(PreTrainedConfig):
             warning, labels beyond it are refused.
         logit_scale_init_value: Natural logarithm of the factor on the similarity before training.
         logit_bias_init_value: Added to the scaled similarity before training.
+        calibration: What `zeroshot calibrate` fitted, see [`check_calibration`]; none when left out.
 
     Raises:
-        ValueError: If a template lacks its placeholder, or if the encoder is an encoder-decoder.
+        ValueError: If a template lacks its placeholder, the encoder is an encoder-decoder, or the calibration is none.
     """
 
     model_type = "zeroshot"
@@ -80,6 +83,7 @@ class ZeroShotConfig(PreTrainedConfig):
         max_tokens=512,
         logit_scale_init_value=3.0,
         logit_bias_init_value=-9.0,
+        calibration=None,
         **kwargs,
     ):
         text_config = resolve_encoder_config("bert" if text_config is None else text_config)
@@ -98,6 +102,7 @@ class ZeroShotConfig(PreTrainedConfig):
         self.max_tokens = max_tokens
         self.logit_scale_init_value = logit_scale_init_value
         self.logit_bias_init_value = logit_bias_init_value
+        self.calibration = check_calibration(calibration)
         # The names under which `pipeline(...)` finds our class: constant, so that a stored value cannot redirect it.
         kwargs.pop("custom_pipelines", None)
         self.custom_pipelines = copy.deepcopy(PIPELINES)

@@ -133,10 +133,14 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
         types = {"token_type_ids": token_type_ids} if self.takes_token_types else {}
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).logits.float()
 
+    def count_room(self, class_features: Features) -> torch.Tensor:
+        layout = self.config.pair_layout
+        more = class_features["mask"].sum(dim=1) + count_special_tokens(layout) - sum(layout["single_special_tokens"])
+        return self.config.max_tokens - more.cpu()  # (N * T,)
+
     def warn_of_cut_texts(self, lengths: Sequence[int], class_features: Features) -> None:
-        layout, limit = self.config.pair_layout, self.config.max_tokens
-        label = int(class_features["mask"].sum(dim=1).max())
-        more = label + count_special_tokens(layout) - sum(layout["single_special_tokens"])
+        limit = self.config.max_tokens
+        more = limit - int(self.count_room(class_features).min())
         cut = [position for position, length in enumerate(lengths) if length + more > limit]
         if cut:
             logger.warning(

@@ -140,6 +140,10 @@ class ZeroShotPrediction(_Model):
         logits = self.score(text_features, class_features, candidate_mask)  # (B, N * T)
         return logits.unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
 
+    def count_room(self, class_features: Features) -> torch.Tensor:
+        """The most tokens of a text, special tokens included, that are read whole beside each label: (N * T,) int64."""
+        return torch.full((count_rows(class_features),), self.config.max_tokens)
+
     def warn_of_cut_texts(self, lengths: Sequence[int], class_features: Features) -> None:
         """Say which texts of these lengths in tokens lose their end beside a label; none where both are encoded apart."""
 

@@ -145,7 +145,7 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     known: dict[str, None] = {}
     for config_class in (architecture.config_class, ZeroShotConfig):
         known.update(dict.fromkeys(config_class.__init__.__kwdefaults__ or ()))
-    for name in ("class_templates", "max_tokens", "class_config"):  # settings of their own
+    for name in ("class_templates", "max_tokens", "class_config", "calibration"):  # set elsewhere
         known.pop(name)
     for name in options:
         if name not in known:
