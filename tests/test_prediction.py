@@ -46,7 +46,7 @@ def test_every_format_gives_the_same_records(
     biencoder: ZeroShotPreTrainedModel, tmp_path: Path, name: str, content: bytes
 ) -> None:
     (tmp_path / name).write_bytes(content)
-    done = predict_file(biencoder, LABELS, tmp_path / name, tmp_path / "out.jsonl")
+    done = predict_file(biencoder, LABELS, tmp_path / name, tmp_path / "out.jsonl", keep_fields=())
     assert done == len(TEXTS)
     assert read_lines(tmp_path / "out.jsonl") == expect_records(biencoder, TEXTS)
 
@@ -167,7 +167,7 @@ def test_an_interrupted_run_leaves_the_earlier_result(
     with pytest.raises(KeyboardInterrupt):
         predict_file(biencoder, LABELS, tmp_path / "a.txt", target)
     assert [*calls, target.read_text(encoding="utf-8")] == ["earlier"] * 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "out.jsonl", "out.jsonl.parts"]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n"])

@@ -44,17 +44,17 @@ def _card(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
-    from .inference import predict_file
-    from .models.inputs_zeroshot import check_candidate_labels
-    from .models.loading import load_model
+    from .inference.commands import predict_command
 
-    predict_file(
-        load_model(arguments.model),
-        check_candidate_labels(arguments.labels),
+    predict_command(
+        arguments.model,
+        arguments.labels,
         Path(arguments.input) if arguments.input else None,
         Path(arguments.output) if arguments.output else None,
         multi_label=arguments.multi_label,
         batch_size=arguments.batch_size,
+        keep_fields=None if arguments.keep_fields == "all" else [name for name in arguments.keep_fields.split(",") if name],
+        engine=arguments.engine,
     )
 
 
@@ -141,6 +141,30 @@ def _report_data(arguments: argparse.Namespace) -> None:
     if output is not None:
         write_report_files(report, output)
     sys.stdout.write(format_report(report) + "\n")
+
+
+def _add_predict_verb(verbs) -> None:
+    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
+    predict.add_argument("model", help="folder or Hub id of a checkpoint")
+    predict.add_argument(
+        "--labels", required=True, help='candidate labels, "a,b,c", or a file: .json (a list), .txt (one a line)'
+    )
+    predict.add_argument(
+        "--input", help="rows with a field text, or .txt with one text a line (default: standard input, one text a line)"
+    )
+    predict.add_argument("--output", help=".jsonl, .csv or .parquet file (default: JSON Lines on standard output)")
+    predict.add_argument(
+        "--keep_fields",
+        default="all",
+        metavar="NAMES",
+        help='fields of the input to keep, "id,language", or "" for none (default: all)',
+    )
+    predict.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="who does the work (default %(default)s)"
+    )
+    predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
+    predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    predict.set_defaults(run=_predict)
 
 
 def _add_index_verbs(verbs) -> None:
@@ -252,17 +276,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_evaluate(verbs)
     _add_card(verbs)
-    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
-    predict.add_argument("model", help="folder or Hub id of a checkpoint")
-    predict.add_argument("--labels", required=True, help='candidate labels, "a,b,c"')
-    predict.add_argument(
-        "--input", help="rows with a field text, or .txt with one text a line (default: standard input, one text a line)"
-    )
-    predict.add_argument("--output", help="JSON Lines file (default: standard output)")
-    predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
-    predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
-    predict.set_defaults(run=_predict)
-
+    _add_predict_verb(verbs)
     _add_index_verbs(verbs)
     _add_trust_verbs(verbs)
 

@@ -4,14 +4,14 @@ Every format is brought to the same table (`row`, `content`, `problem`), so that
 a bad row can be shown as it was found.
 """
 
+import codecs
 import csv
 import difflib
-import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import pyarrow
 import pyarrow.parquet
@@ -22,6 +22,8 @@ SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 LIST_COLUMNS = ("labels", "negatives", "all_labels", "true_labels")
 COLUMNS = ("text", "premise", "hypothesis", "label", *LIST_COLUMNS)
 PACKAGED = Path(__file__).parent / "starter"
+LONGEST_CELL = 2**31 - 1  # characters; the default of Python's csv module, 128 KiB, is less than a long text
+_OPEN_QUOTE = "found a quote that is not closed or doubled"
 
 
 class RawRow(TypedDict):
@@ -69,16 +71,21 @@ def to_json(row: Any) -> str:
     return text if text.encode("utf-8", "replace").decode() == text else json.dumps(row, default=name_type)
 
 
+def decode_line(number: int, line: bytes) -> RawRow:
+    """A line of a file, without its end and, if it is number 1, without the byte order mark of the file."""
+    data = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").rstrip(b"\r\n")
+    try:
+        return {"row": number, "content": data.decode("utf-8"), "problem": None}
+    except UnicodeDecodeError as error:
+        found = f"found the byte 0x{data[error.start]:02x} at {error.start}"
+        problem = f"Expected UTF-8, {found}. Save the file as UTF-8."
+        return {"row": number, "content": data.decode("utf-8", "backslashreplace"), "problem": problem}
+
+
 def iterate_lines(file: Iterable[bytes]) -> Iterator[RawRow]:
-    """Yield each line of a file, without its end and without the byte order mark of the file."""
+    """Yield each line of a file."""
     for number, line in enumerate(file, start=1):
-        data = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").rstrip(b"\r\n")
-        try:
-            yield {"row": number, "content": data.decode("utf-8"), "problem": None}
-        except UnicodeDecodeError as error:
-            found = f"found the byte 0x{data[error.start]:02x} at {error.start}"
-            problem = f"Expected UTF-8, {found}. Save the file as UTF-8."
-            yield {"row": number, "content": data.decode("utf-8", "backslashreplace"), "problem": problem}
+        yield decode_line(number, line)
 
 
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
@@ -152,15 +159,62 @@ def _split_cell(cell: str | None) -> Any:
     return [name.strip() for name in cell.split("|")]
 
 
-def _read_csv(path: Path, list_columns: Iterable[str]) -> Iterator[RawRow]:
-    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB is less than a long text
-    lines = list(io.StringIO(read_text(path), newline=""))
-    reader = csv.reader(lines, strict=True)
-    quote = "found a quote that is not closed or doubled"
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise ValueError(f"Expected a header in {str(path)!r}, {quote} ({error}). Close or double it.") from error
+class CsvCells(NamedTuple):
+    """A row of a CSV file, not yet compared with the header."""
+
+    number: int  # line of the file at which it begins
+    cells: list[str]
+    lines: str  # as it stands in the file, where it could not be read
+    problem: str | None
+
+
+class _CsvLines:
+    """The lines of a CSV file, which remembers those of the row that is being read."""
+
+    def __init__(self, lines: Iterable[str]):
+        self._lines = iter(lines)
+        self.row: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.row.append(line)
+        return line
+
+
+def _check_utf8(path: Path) -> None:
+    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        done -= len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0  # positions count from behind the mark
+        file.seek(0)
+        while True:
+            chunk = file.read(2**16)
+            data = decoder.getstate()[0] + chunk
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                place = f"the byte 0x{data[error.start]:02x} at position {done - len(data) + len(chunk) + error.start}"
+                raise ValueError(f"Expected {str(path)!r} in UTF-8, found {place}. Save the file as UTF-8.") from error
+            if not chunk:
+                return
+            done += len(chunk)
+
+
+def read_csv_header(path: Path) -> list[str]:
+    """The columns of a CSV file, all of whose bytes are looked at once to see that they are UTF-8.
+
+    Raises:
+        ValueError: If the file is not UTF-8, or its header is broken, repeats a column or has none with texts.
+    """
+    _check_utf8(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            csv.field_size_limit(LONGEST_CELL)
+            header = next(csv.reader(file, strict=True), [])
+        except csv.Error as error:
+            raise ValueError(f"Expected a header in {str(path)!r}, {_OPEN_QUOTE} ({error}). Close or double it.") from error
     repeated = [name for name, count in Counter(header).items() if name and count > 1]
     if repeated:
         raise ValueError(f"Expected distinct columns in {str(path)!r}, found {repeated[0]!r} twice. Rename or remove one.")
@@ -168,28 +222,45 @@ def _read_csv(path: Path, list_columns: Iterable[str]) -> Iterator[RawRow]:
         raise ValueError(
             f"Expected a column 'text' in {str(path)!r}, found {', '.join(header) or 'none'}. Name the column 'text'."
         )
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            content = to_json("".join(lines[number - 1 : reader.line_num]))
-            yield {
-                "row": number,
-                "content": content,
-                "problem": f"Expected a CSV row, {quote} ({error}). Close or double it.",
-            }
-            continue
-        if cells:
-            yield _read_csv_row(number, header, cells, list_columns)
+    return header
 
 
-def _read_csv_row(number: int, header: list[str], cells: list[str], list_columns: Iterable[str]) -> RawRow:
+def iterate_csv_cells(path: Path) -> Iterator[CsvCells]:
+    """Yield the rows below the header of a CSV file one by one, in bounded memory; blank lines are no rows."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = _CsvLines(file)
+        csv.field_size_limit(LONGEST_CELL)
+        reader = csv.reader(lines, strict=True)
+        next(reader, None)
+        while True:
+            number = reader.line_num + 1
+            lines.row.clear()
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problem = f"Expected a CSV row, {_OPEN_QUOTE} ({error}). Close or double it."
+                yield CsvCells(number, [], "".join(lines.row), problem)
+                continue
+            if cells:
+                yield CsvCells(number, cells, "", None)
+
+
+def _read_csv(path: Path, list_columns: Iterable[str]) -> Iterator[RawRow]:
+    header = read_csv_header(path)
+    for row in iterate_csv_cells(path):
+        yield read_csv_row(header, row, list_columns)
+
+
+def read_csv_row(header: list[str], found: CsvCells, list_columns: Iterable[str] = ()) -> RawRow:
+    """A row of a CSV file as JSON text, by the names of the columns; `list_columns` hold lists of names."""
+    number, cells = found.number, found.cells
+    if found.problem:
+        return {"row": number, "content": to_json(found.lines), "problem": found.problem}
     if any(cells[len(header) :]):
-        found = f"Expected {len(header)} cells, found {len(cells)}"
-        return {"row": number, "content": to_json(cells), "problem": f"{found}. Put cells with commas in quotes."}
+        expected = f"Expected {len(header)} cells, found {len(cells)}"
+        return {"row": number, "content": to_json(cells), "problem": f"{expected}. Put cells with commas in quotes."}
     row: dict[str, Any] = dict(zip(header, cells, strict=False))
     try:
         for name in list_columns:
@@ -249,7 +320,7 @@ def _load_hub_dataset(source: str) -> Dataset:
 
 
 def iterate_raw_rows(path: Path, *, list_columns: Iterable[str] = LIST_COLUMNS) -> Iterator[RawRow]:
-    """Yield the rows of a file one by one, without judging them; JSON Lines in bounded memory.
+    """Yield the rows of a file one by one, without judging them; JSON Lines and CSV in bounded memory.
 
     Args:
         path: A `.jsonl`, `.json`, `.csv` or `.parquet` file.

@@ -1,16 +1,19 @@
-"""`zeroshot index` and `zeroshot search`."""
+"""`zeroshot predict`, `zeroshot index` and `zeroshot search`."""
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from transformers.utils import logging
 
 from ..data.reading import read_text
 from ..data.validation import read_label_file
-from ..models.inputs_zeroshot import check_batch_size
+from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels
 from ..models.loading import load_model
 from .label_index import LabelIndex, check_top_k
-from .prediction import classify_file
+from .prediction import Engine, classify_file, predict_file
 
 logger = logging.get_logger(__name__)
 
@@ -25,6 +28,48 @@ def read_labels(path: Path) -> list[str]:
     if path.suffix.lower() != ".txt" or not path.is_file():
         return read_label_file(path)
     return read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+
+
+def predict_command(
+    model_name: str,
+    labels: str,
+    source: Path | None,
+    target: Path | None,
+    *,
+    multi_label: bool = False,
+    batch_size: int = 64,
+    keep_fields: Sequence[str] | None = None,
+    engine: Engine = "local",
+) -> int:
+    """Classify the texts of a file, each process on a GPU of its own where there are some.
+
+    Args:
+        model_name: Folder or Hub id of one of our checkpoints.
+        labels: Names between commas, or a file of them: `.json` with a list, `.txt` with one a line.
+        source: See [`predict_file`].
+        target: See [`predict_file`].
+        multi_label: Whether labels are judged one by one.
+        batch_size: Texts per pass of the encoder.
+        keep_fields: See [`predict_file`].
+        engine: See [`predict_file`].
+
+    Returns:
+        How many texts were classified.
+    """
+    names = check_candidate_labels(read_labels(Path(labels)) if Path(labels).suffix in (".json", ".txt") else labels)
+    model = load_model(model_name)
+    if engine == "local" and torch.cuda.is_available():
+        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return predict_file(
+        model,
+        names,
+        source,
+        target,
+        multi_label=multi_label,
+        batch_size=batch_size,
+        keep_fields=keep_fields,
+        engine=engine,
+    )
 
 
 def index_command(model_name: str, labels: Path, output: Path, *, batch_size: int = 256) -> None:

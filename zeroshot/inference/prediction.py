@@ -1,112 +1,35 @@
-"""Classify the texts of a file, in input order; lines and JSON Lines in bounded memory."""
+"""Classify the texts of a file in bounded memory, by one process or many, as often interrupted as may be."""
 
-import json
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
 
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
-from ..data.reading import SUFFIXES, RawRow, iterate_lines, iterate_raw_rows, parse_json
 from ..models import ZeroShotPreTrainedModel
-from ..models.inputs_zeroshot import HALF_CHARACTER, check_batch_size
+from ..models.inputs_zeroshot import check_batch_size
+from .file_run import NO_TEXTS, Classify, FileRun, classify_rows, sort_out
+from .index_files import fingerprint_model
+from .parts import Manifest, PartFolder, Processes, Session, find_processes
+from .result_files import JsonLinesWriter, Record, Rejections, check_target
+from .text_files import PartReader, check_source, iterate_rows, read_columns, read_file_facts
 
 logger = logging.get_logger(__name__)
 
-WINDOW = 4096  # texts that are sorted by length together
-LINE_SUFFIXES = (".txt", "")
+Engine = Literal["local", "ray"]
+WINDOW = 4096  # rows that are sorted by length together, and the most that a run which is killed does again
+SCORES = 2**20  # of such rows: with many labels they are fewer
 
 
-def _find_problem(text: Any) -> str | None:
-    if not isinstance(text, str):
-        return f"Expected a text, found {type(text).__name__}. Write one into the field or column 'text'."
-    if not text.strip():
-        return "Expected a text with words, found an empty one. Leave the line out."
-    if HALF_CHARACTER.search(text):
-        return "Expected valid Unicode, found half a surrogate pair. Write the line anew."
-    return None
-
-
-def _take_text(row: RawRow) -> RawRow:
-    try:
-        found = parse_json(row["content"])
-    except ValueError as error:
-        return {**row, "problem": f"Expected JSON, found {error}. Write the line anew."}
-    if not isinstance(found, dict):
-        return {**row, "problem": f'Expected an object, found {type(found).__name__}. Write {{"text": "..."}}.'}
-    problem = _find_problem(found.get("text"))
-    return {**row, "content": found["text"]} if problem is None else {**row, "problem": problem}
-
-
-def _read_texts(source: Path | None) -> Iterator[RawRow]:
-    """Yield rows whose content is a text; where there is a problem, the content is what was found."""
-    if source is not None and source.suffix.lower() not in LINE_SUFFIXES:
-        for row in iterate_raw_rows(source, list_columns=()):
-            yield row if row["problem"] else _take_text(row)
-        return
-    with nullcontext(sys.stdin.buffer) if source is None else source.open("rb") as file:
-        for row in iterate_lines(file):
-            yield row if row["problem"] else {**row, "problem": _find_problem(row["content"])}
-
-
-def _keep_texts(rows: Iterable[RawRow], listing: IO[str] | None) -> Iterator[str]:
-    """Yield the texts; write rows without one to `listing`, or to the log where there is none, and say how many."""
-    count, first = 0, ""
-    for row in rows:
-        if row["problem"] is None:
-            yield row["content"]
-            continue
-        problem = f"line {row['row']}: {row['problem']}"
-        if listing is None:
-            logger.warning(problem)
-        else:
-            listing.write(json.dumps(row, ensure_ascii=False) + "\n")
-        count, first = count + 1, first or problem
-    if count:
-        logger.warning(f"{count} lines were left out; the first, {first}")
-
-
-def _to_line(result: dict) -> str:
-    labels, scores = zip(*sorted(result["scores"].items(), key=lambda pair: -pair[1]), strict=True)
-    return json.dumps({"sequence": result["text"], "labels": labels, "scores": scores}, ensure_ascii=False) + "\n"
-
-
-@contextmanager
-def _replace_file(target: Path | None) -> Iterator[IO[str] | None]:
-    """Open a file that takes the place of `target` if all goes well; if nothing is written to it, `target` is removed."""
-    if target is None:
-        yield None
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            yield file
-        if temporary.stat().st_size:
-            temporary.replace(target)
-        else:
-            target.unlink(missing_ok=True)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _check_paths(source: Path | None, target: Path | None) -> None:
-    if source is not None and not source.is_file():
-        raise FileNotFoundError(f"Expected a file of texts, found no file {str(source)!r}. Check the path.")
-    if source is not None and source.suffix.lower() not in (*LINE_SUFFIXES, *SUFFIXES):
-        raise ValueError(
-            f"Expected a file of texts (.txt, {', '.join(SUFFIXES)}), found {str(source)!r}. Convert it, or give one text "
-            "a line on standard input."
-        )
-    if target is None or not target.exists():
-        return
-    if not target.is_file() or (source is not None and target.samefile(source)):
-        found = "the file of texts itself" if target.is_file() else "something that is no file"
-        raise ValueError(f"Expected a place for the result, found {found}, {str(target)!r}. Choose another name.")
+def count_window_rows(num_labels: int) -> int:
+    """Rows that are classified together: with more than 256 labels fewer, so that their scores fit into memory."""
+    return min(WINDOW, max(64, SCORES // max(num_labels, 1)))
 
 
 def predict_file(
@@ -117,46 +40,180 @@ def predict_file(
     *,
     multi_label: bool = False,
     batch_size: int = 64,
+    options: Mapping[str, Any] | None = None,
+    keep_fields: Sequence[str] | None = None,
+    engine: Engine = "local",
 ) -> int:
-    """Write one JSON line `{"sequence", "labels", "scores"}` per text, labels by falling score.
+    """Write a row `{"sequence", "labels", "scores", ...}` per text, labels by falling score, fields of the input behind.
 
     Lines that hold no text are left out of the result, counted in the log, and listed as `{"row", "content", "problem"}`
-    in `<target>.rejected.jsonl` (in the log where the result goes to standard output).
+    in `<target>.rejected.jsonl` (in the log where the result goes to standard output). From a file to a file, a run that
+    was killed goes on when it is called again, and the processes of accelerate or torchrun share the work.
 
     Args:
         model: The model.
         candidate_labels: Label names.
         source: `.jsonl`, `.json` or `.parquet` with a field `text`, `.csv` with a column `text`, `.txt` or no ending for
             one text a line; standard input, one text a line, when None.
-        target: The file of results, written in one step at the end; standard output when None.
+        target: The file of results, `.csv`, `.parquet` or JSON Lines, put in place in one step at the end; standard output
+            when None.
         multi_label: Sigmoid instead of softmax.
         batch_size: Texts per pass of the encoder.
+        options: Further arguments of `model.predict`, such as JSON can hold.
+        keep_fields: Fields of the input to keep; when None all but `text`, which is the `sequence` of the result. One that
+            is called as one of the result is kept as `input_<name>`.
+        engine: `ray` lets the workers of Ray Data do the work.
 
     Returns:
-        How many texts were classified.
+        How many texts were classified; in other processes than the first, 0.
 
     Raises:
         FileNotFoundError: If `source` is not there.
-        ValueError: If `source` cannot be read or holds no text, `target` cannot be written, or a label is not valid.
+        ValueError: If `source` cannot be read or holds no text, `target` cannot be written or was begun with something
+            else, or a label is not valid.
+        ImportError: If `engine` is `ray` and Ray is not installed.
     """
     check_batch_size(batch_size)
-    return classify_file(
-        lambda texts: model.predict(texts, candidate_labels, multi_label=multi_label, batch_size=batch_size), source, target
-    )
+    processes = find_processes()
+    _check_ways(source, target, processes, engine)
+    settings = {"multi_label": multi_label, "batch_size": batch_size, **(options or {})}
+    part_rows = count_window_rows(len(candidate_labels))
+
+    def classify(texts: list[str]) -> list[dict]:
+        return model.predict(texts, candidate_labels, **settings)
+
+    with model.keep_encoded_labels():
+        if source is None or target is None:
+            return classify_file(classify, source, target, keep_fields=keep_fields, part_rows=part_rows)
+        folder = PartFolder(target.with_name(target.name + ".parts"))
+        run, digest = _plan_run(source, target, folder, keep_fields, part_rows)
+        manifest: Manifest = {
+            "model": fingerprint_model(model),
+            "labels": candidate_labels,
+            "options": settings,
+            "fields": keep_fields,
+            "input": digest,
+            "part_rows": part_rows,
+        }
+        folder.check_or_begin(manifest, may_begin=processes.rank == 0)
+        if engine == "ray":
+            from .ray_engine import classify_with_ray
+
+            with _tidy(run):
+                classify_with_ray(run, model, candidate_labels, settings)
+            return _finish(run)
+        if processes.count == 1:
+            with _tidy(run):
+                _classify_parts(run, classify, processes)
+            return _finish(run)
+        session = Session(folder, processes)
+        session.begin()
+        folder.check_or_begin(manifest, may_begin=False)  # what the first process began
+        _classify_parts(run, classify, processes)
+        if processes.rank > 0:
+            session.wait_for_result()
+            return 0
+        session.wait_for_others()
+        return _finish(run)
 
 
-def classify_file(classify: Callable[[list[str]], list[dict]], source: Path | None, target: Path | None) -> int:
-    """As [`predict_file`], with anything that classifies texts as `predict` does."""
-    _check_paths(source, target)
-    done = 0
-    with _replace_file(target) as file, tqdm(desc="Classifying", unit=" texts", disable=not sys.stderr.isatty()) as progress:
-        with _replace_file(target and target.with_name(target.name + ".rejected.jsonl")) as listing:
-            texts = _keep_texts(_read_texts(source), listing)
-            while window := list(islice(texts, WINDOW)):
-                for result in classify(window):
-                    (file or sys.stdout).write(_to_line(result))
-                done += len(window)
-                progress.update(len(window))
-        if not done:
-            raise ValueError("Expected texts to classify, found none. Give one text a line, or rows with a field 'text'.")
+def _check_ways(source: Path | None, target: Path | None, processes: Processes, engine: Engine) -> None:
+    if engine not in get_args(Engine):
+        raise ValueError(f"Expected one of the engines {', '.join(get_args(Engine))}, found {engine!r}. Choose one.")
+    if engine == "ray" and processes.count > 1:
+        raise ValueError(
+            f"Expected one process with the engine ray, found {processes.count} (WORLD_SIZE). Leave the launcher out."
+        )
+    if (source is None or target is None) and (processes.count > 1 or engine == "ray"):
+        raise ValueError(
+            "Expected a file of texts and a file of results for several processes, found standard "
+            f"{'input' if source is None else 'output'}. Name both files."
+        )
+
+
+def _plan_run(
+    source: Path, target: Path, folder: PartFolder, keep: Sequence[str] | None, part_rows: int
+) -> tuple[FileRun, str]:
+    check_source(source)
+    check_target(target, source)
+    columns, facts = read_columns(source), read_file_facts(source)
+    if columns is not None and (unknown := [name for name in keep or () if name not in columns]):
+        raise ValueError(
+            f"Expected fields to keep among {', '.join(columns)}, found {unknown[0]!r}. Check keep_fields against the "
+            f"columns of {str(source)!r}."
+        )
+    return FileRun(source, target, folder, keep, columns, facts.rows, part_rows), facts.digest
+
+
+def _classify_parts(run: FileRun, classify: Classify, processes: Processes) -> None:
+    missing = [index for index in run.folder.list_missing(run.parts) if index % processes.count == processes.rank]
+    reader = PartReader(run.source, run.part_rows)
+    silent = not sys.stderr.isatty() or processes.rank > 0
+    with tqdm(total=run.count_rows(missing), desc="Classifying", unit=" texts", disable=silent) as progress:
+        for index in missing:
+            progress.update(run.classify_part(index, reader, classify))
+
+
+@contextmanager
+def _tidy(run: FileRun) -> Iterator[None]:
+    """Where there is nothing to go on with, such as after a call that was refused, leave no folder."""
+    try:
+        yield
+    finally:
+        if len(run.folder.list_missing(run.parts)) == run.parts > 0:
+            run.folder.remove()
+
+
+def _finish(run: FileRun) -> int:
+    """Join the parts and remove them, also where they hold no text."""
+    try:
+        done = run.join()
+    except ValueError as error:
+        if str(error) == NO_TEXTS:
+            run.folder.remove()
+        raise
+    run.folder.remove()
+    return done
+
+
+def _stream(
+    classify: Classify, source: Path | None, keep: Sequence[str] | None, rejections: Rejections, window: int
+) -> Iterator[list[Record]]:
+    rows = iterate_rows(source)
+    while parsers := list(islice(rows, window)):
+        parsed = [row for parse in parsers if (row := parse()) is not None]
+        yield sort_out(parsed, classify_rows(parsed, classify), keep, rejections)
+
+
+def classify_file(
+    classify: Classify,
+    source: Path | None,
+    target: Path | None,
+    *,
+    keep_fields: Sequence[str] | None = None,
+    part_rows: int | None = None,
+) -> int:
+    """As [`predict_file`], in one process and always from the start, with anything that classifies as `predict` does."""
+    check_source(source)
+    check_target(target, source)
+    part_rows = part_rows or WINDOW
+    if target is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            if source is None:
+                source = Path(scratch) / "input.txt"
+                with source.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+            run, _ = _plan_run(source, target, PartFolder(Path(scratch) / "parts"), keep_fields, part_rows)
+            _classify_parts(run, classify, Processes(0, 1))
+            return run.join()
+    done, writer, rejections = 0, JsonLinesWriter(sys.stdout), Rejections(None, logger.warning)
+    with tqdm(desc="Classifying", unit=" texts", disable=not sys.stderr.isatty()) as progress:
+        for records in _stream(classify, source, keep_fields, rejections, part_rows):
+            writer.write(records)
+            done += len(records)
+            progress.update(len(records))
+    rejections.report()
+    if not done:
+        raise ValueError(NO_TEXTS)
     return done

@@ -32,6 +32,9 @@ ScoreTexts = Callable[[Features, Features, int, torch.Tensor | None], torch.Tens
 class ZeroShotPrediction(_Model):
     """The part of the base model that classifies; mixed into [`ZeroShotPreTrainedModel`]."""
 
+    # Within `keep_encoded_labels`: the labels and templates that were encoded last, and their features.
+    _kept_labels: tuple[tuple, Features] | None = None
+
     @contextmanager
     def _inference(self):
         """Evaluation mode without gradients; the mode of before comes back."""
@@ -67,6 +70,15 @@ class ZeroShotPrediction(_Model):
         features = concatenate_features(parts)
         return select_features(features, back.to(next(iter(features.values())).device))
 
+    @contextmanager
+    def keep_encoded_labels(self):
+        """Within, calls one after the other with the same labels encode them once; the weights must not change."""
+        self._kept_labels = ((), {})
+        try:
+            yield
+        finally:
+            self._kept_labels = None
+
     def encode_candidate_labels(
         self, candidate_labels: Sequence[str], class_templates: Sequence[str] | None = None, *, batch_size: int = 256
     ) -> Features:
@@ -78,10 +90,18 @@ class ZeroShotPrediction(_Model):
             batch_size: Rows per pass of the encoder.
         """
         templates = [check_class_template(t) for t in class_templates or self.config.class_templates]
+        wordings = (tuple(candidate_labels), tuple(templates))
+        if self._kept_labels is not None and self._kept_labels[0] == wordings:
+            return self._kept_labels[1]
         worded = [template.format(label) for label in candidate_labels for template in templates]
         token_ids = tokenize_classes(self._require_tokenizer(), worded, self.config.max_tokens)
         with self._inference(), tqdm(disable=True) as silent:
-            return self._encode_sorted(lambda ids, mask, _: self.encode_classes(ids, mask), token_ids, batch_size, silent)
+            features = self._encode_sorted(
+                lambda ids, mask, _: self.encode_classes(ids, mask), token_ids, batch_size, silent
+            )
+        if self._kept_labels is not None:
+            self._kept_labels = (wordings, features)
+        return features
 
     def encode_texts(
         self,
