@@ -147,6 +147,17 @@ def format_calibration(calibration: Mapping[str, Any], report: Report) -> str:
     return "\n".join(lines)
 
 
+def _find_folder(model_name: str) -> Path:
+    folder = Path(model_name)
+    if not folder.is_dir():
+        raise ValueError(
+            f"Expected the local folder of a checkpoint, in whose config.json the calibration is stored, found "
+            f"{model_name!r}. Download a model of the Hub first: hf download {model_name} --local-dir FOLDER."
+        )
+    find_config(model_name)
+    return folder
+
+
 def calibrate_command(
     model_name: str,
     files: Sequence[str],
@@ -175,13 +186,7 @@ def calibrate_command(
     """
     check_batch_size(batch_size)
     method = method or choose_method(multi_label)
-    folder = Path(model_name)
-    if not folder.is_dir():
-        raise ValueError(
-            f"Expected the local folder of a checkpoint, in whose config.json the calibration is stored, found "
-            f"{model_name!r}. Download a model of the Hub first: hf download {model_name} --local-dir FOLDER."
-        )
-    find_config(model_name)
+    folder = _find_folder(model_name)
     if output is not None:
         prepare_folder(output)
     rows = load_rows(files)
