@@ -22,6 +22,7 @@ from .hub_server import HubServer
 
 NAME = "alice/topics"
 CALIBRATION = '{"scale": 1.0, "bins": [{"confidence": 0.5, "accuracy": 0.4, "count": 2}]}'
+SPEED = {"texts_per_second": {"2": 9.0}, "hardware": describe_hardware(), "dtype": "float32", "device": "cpu"}
 ROOT = Path(__file__).resolve().parents[1]
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
 HOME = "/" + "home/ada/project"  # in two parts, as no file here may hold such a path
@@ -38,8 +39,7 @@ def build_checkpoint(folder: Path, encoder: str, **options: object) -> Path:
     (folder / "training_args.bin").write_bytes(pickle.dumps({"hub_token": "hf_" + "A1b2C3d4E5" * 3}))
     for name in ("run_settings.json", "trainer_state.json", "notes.md", "train.log", ".env"):
         (folder / name).write_text(json.dumps({"train_files": f"{HOME}/rows.jsonl", "mail": "ada@lovelace.name"}))
-    speed = {"texts_per_second": {"2": 9.0}, "hardware": describe_hardware(), "dtype": "float32", "device": "cpu"}
-    (folder / "speed.json").write_text(json.dumps(speed))  # otherwise every push would measure it for its card
+    (folder / "speed.json").write_text(json.dumps(SPEED))  # otherwise every push would measure it for its card
     (folder / "my_experiments.py").write_text(f"PATH = '{HOME}'\n")
     (folder / "checkpoint-5").mkdir()
     (folder / "checkpoint-5" / "model.safetensors").write_bytes(b"old")

@@ -292,13 +292,18 @@ def test_where_it_got_worse_is_said() -> None:
 
 def test_a_long_log_keeps_its_end_and_every_evaluation() -> None:
     history: list[dict[str, Any]] = [{"step": step, "epoch": step / 10, "loss": 1 / step} for step in range(1, 101)]
-    history += [{"step": 7, "epoch": 0.7, "eval_a_mrr": 0.5, "eval_a_loss": 2.0}, {"step": 100, "train_runtime": 3.0}]
+    history += [
+        {"step": 7, "epoch": 0.7, "eval_a_mrr": 0.5, "eval_mean_mrr": 0.5, "eval_a_loss": 2.0},
+        {"step": 100, "train_runtime": 3.0},
+    ]
     table = show_history(history, "eval_mean_mrr") or ""
     lines = table.splitlines()
     assert lines[0] == "| step | epoch | training loss | eval_a_mrr |"
     assert lines[-1] == "| 100 | 10.00 | .010 | - |" and len(lines) <= 2 + 13
     assert any(line.startswith("| 7 | 0.70 | ") and line.endswith("| .500 |") for line in lines)
     assert show_history([{"train_runtime": 1.0}], None) is None
+    two = show_history([*history, {"step": 7, "epoch": 0.7, "eval_b_mrr": 0.5}], "eval_mean_mrr") or ""
+    assert two.startswith("| step | epoch | training loss | eval_a_mrr | eval_mean_mrr | eval_b_mrr |")
 
 
 def test_energy_is_summed_over_runs(untold: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import train
-from zeroshot.hub import client, publishing, rehearsal, runs
+from zeroshot.hub import card, client, publishing, rehearsal, runs
 from zeroshot.hub.runs import RunPublisher
 from zeroshot.training import ZeroShotTrainingArguments
 
 from . import hub_helpers
-from .hub_helpers import NAME, find_private
+from .hub_helpers import NAME, SPEED, find_private
 from .hub_server import HubServer
 from .test_training import settings, weights
 
@@ -24,6 +24,7 @@ CODE = {"modeling_biencoder.py", "modeling_zeroshot.py", "configuration_biencode
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "check_loading", lambda folder, staged: [])
     monkeypatch.setattr(client.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(card, "record_speed", lambda model: SPEED)
 
 
 def run(encoder: str, rows: Path, output: Path, **more: object) -> None:

@@ -76,6 +76,8 @@ def show_history(history: Sequence[Mapping[str, Any]], metric: str | None) -> st
     suffix = "_" + (metric or "loss").rsplit("_", 1)[-1]
     keys = dict.fromkeys(key for entry in history for key in entry)
     measured = [key for key in keys if key.startswith("eval_") and key.endswith(suffix)]
+    if len(measured) == 2:  # the mean over one set is that set
+        measured = [key for key in measured if key != f"eval_mean{suffix}"]
     losses = [entry for entry in history if "loss" in entry and "step" in entry]
     if not losses:
         return None
