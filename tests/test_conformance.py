@@ -212,6 +212,7 @@ def test_each_shared_config_field_has_an_effect(architecture: str, encoder_dir: 
 def test_every_shared_config_field_is_tested_above() -> None:
     tested = {"class_templates", "max_tokens", "logit_scale_init_value", "logit_bias_init_value"}
     tested |= {"class_config", "freeze_class_encoder"}  # in tests/test_class_encoder.py
+    tested |= {"calibration"}  # in tests/test_call_decisions.py
     assert set(ZeroShotConfig.__init__.__kwdefaults__) == tested
 
 
@@ -292,7 +293,7 @@ def test_texts_beyond_the_limit_are_reported(model: ZeroShotPreTrainedModel, cap
     from transformers.utils import logging
 
     logging.enable_propagation()
-    model.predict(["short", "goal " * 500], LABELS)
+    model.predict(["short", "goal " * 500], LABELS, overflow="truncate")
     assert (
         "1 of 2 texts are longer than the model's 64 tokens and were cut (the first, at position 1, has 502)" in caplog.text
     )

@@ -212,7 +212,7 @@ def test_a_text_is_cut_for_its_own_label_alone_and_the_cut_is_reported_once(
         "at position 0, has 21 with it).",
     ]
     caplog.clear()
-    model.as_pipeline()(LONG, labels)
+    model.as_pipeline()(LONG, labels, overflow="truncate")
     assert "together with the longest label" in caplog.text
 
 

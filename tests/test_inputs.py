@@ -11,7 +11,6 @@ from transformers import BertTokenizerFast
 from zeroshot.models.inputs_zeroshot import (
     build_inputs,
     check_candidate_labels,
-    check_labels_per_text,
     check_texts,
     pad,
     tokenize,
@@ -101,37 +100,6 @@ def test_repeated_labels_are_refused_with_both_positions(labels: Any) -> None:
     message = "Expected distinct candidate labels, found 'a' at positions 0 and 2. Leave one of them out."
     with pytest.raises(ValueError, match=re.escape(message)):
         check_candidate_labels(labels)
-
-
-@pytest.mark.parametrize("labels", ["a,b", ["a", "b"], ("a", "b")])
-def test_one_list_serves_all_texts(labels: Any) -> None:
-    assert check_labels_per_text(labels, 3) == [["a", "b"]] * 3
-
-
-@pytest.mark.parametrize("labels", [[["a", "b"], ["c"]], (("a", "b"), ("c",)), [["a", "b"], ("c",)]])
-def test_every_text_can_have_its_own_labels(labels: Any) -> None:
-    assert check_labels_per_text(labels, 2) == [["a", "b"], ["c"]]
-
-
-@pytest.mark.parametrize(
-    ("labels", "error", "message"),
-    [
-        ([["a"], ["b"], ["c"]], ValueError, "Expected one list of candidate labels per text, found 3 lists for 2 texts."),
-        ([["a"]], ValueError, "Expected one list of candidate labels per text, found 1 lists for 2 texts."),
-        (
-            [["a"], "b"],
-            TypeError,
-            "Expected a list of labels for every text, found the string 'b' at position 1. Write ['b'].",
-        ),
-        ([["a"], []], ValueError, "Candidate labels of text 1: Expected at least one candidate label, found none."),
-        ([["a"], ["b", "b"]], ValueError, "Candidate labels of text 1: Expected distinct candidate labels, found 'b'"),
-        ([["a"], [3]], TypeError, "Candidate labels of text 1: Expected every candidate label to be a string, found int"),
-        ([["a"], None], TypeError, "Candidate labels of text 1: Expected"),
-    ],
-)
-def test_invalid_labels_per_text_are_refused(labels: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=re.escape(message)):
-        check_labels_per_text(labels, 2)
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------

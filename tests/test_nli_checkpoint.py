@@ -72,12 +72,11 @@ def classify(folder: str, multi_label: bool, template: str, **kwargs: object) ->
 def expect_stock_scores(model: ZeroShotPreTrainedModel, folder: str, template: str, multi_label: bool) -> None:
     expected = [dict(zip(one["labels"], one["scores"], strict=True)) for one in classify(folder, multi_label, template)]
     for batch_size in (1, 3):
-        found = model.predict(MANY, LABELS, multi_label=multi_label, class_templates=[template], batch_size=batch_size)
+        options = {"multi_label": multi_label, "batch_size": batch_size, "overflow": "truncate"}
+        found = model.predict(MANY, LABELS, class_templates=[template], **options)
         for one, other in zip(found, expected, strict=True):
             assert one["scores"] == pytest.approx(other, abs=1e-5)
-        ours = model.as_pipeline()(
-            MANY, LABELS, multi_label=multi_label, hypothesis_template=template, batch_size=batch_size
-        )
+        ours = model.as_pipeline()(MANY, LABELS, hypothesis_template=template, **options)
         for one, other in zip(ours, expected, strict=True):
             assert dict(zip(one["labels"], one["scores"], strict=True)) == pytest.approx(other, abs=1e-5)
 

@@ -44,6 +44,7 @@ def _card(arguments: argparse.Namespace) -> None:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    from .inference.call_options import read_call_options
     from .inference.commands import predict_command
 
     predict_command(
@@ -55,6 +56,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         keep_fields=None if arguments.keep_fields == "all" else [name for name in arguments.keep_fields.split(",") if name],
         engine=arguments.engine,
+        options=read_call_options(arguments),
     )
 
 
@@ -144,10 +146,15 @@ def _report_data(arguments: argparse.Namespace) -> None:
 
 
 def _add_predict_verb(verbs) -> None:
+    from .inference.call_options import add_call_options
+
     predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
     predict.add_argument("model", help="folder or Hub id of a checkpoint")
     predict.add_argument(
-        "--labels", required=True, help='candidate labels, "a,b,c", or a file: .json (a list), .txt (one a line)'
+        "--labels",
+        required=True,
+        help='candidate labels, "a,b,c", or a file: .txt (one a line), .json (a list, or an object: descriptions, '
+        "phrasings, a hierarchy)",
     )
     predict.add_argument(
         "--input", help="rows with a field text, or .txt with one text a line (default: standard input, one text a line)"
@@ -164,6 +171,7 @@ def _add_predict_verb(verbs) -> None:
     )
     predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    add_call_options(predict)
     predict.set_defaults(run=_predict)
 
 

@@ -2,8 +2,9 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging
@@ -12,6 +13,7 @@ from ..data.reading import read_text
 from ..data.validation import read_label_file
 from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels
 from ..models.loading import load_model
+from .call_options import read_labels_file
 from .label_index import LabelIndex, check_top_k
 from .prediction import Engine, classify_file, predict_file
 
@@ -40,23 +42,29 @@ def predict_command(
     batch_size: int = 64,
     keep_fields: Sequence[str] | None = None,
     engine: Engine = "local",
+    options: Mapping[str, Any] | None = None,
 ) -> int:
     """Classify the texts of a file, each process on a GPU of its own where there are some.
 
     Args:
         model_name: Folder or Hub id of one of our checkpoints.
-        labels: Names between commas, or a file of them: `.json` with a list, `.txt` with one a line.
+        labels: Names between commas, or a file of them: `.txt` with one a line, `.json` with whatever [`read_candidates`]
+            takes.
         source: See [`predict_file`].
         target: See [`predict_file`].
         multi_label: Whether labels are judged one by one.
         batch_size: Texts per pass of the encoder.
         keep_fields: See [`predict_file`].
         engine: See [`predict_file`].
+        options: See [`read_call_options`].
 
     Returns:
         How many texts were classified.
     """
-    names = check_candidate_labels(read_labels(Path(labels)) if Path(labels).suffix in (".json", ".txt") else labels)
+    if Path(labels).suffix == ".json":
+        names = read_labels_file(Path(labels))
+    else:
+        names = check_candidate_labels(read_labels(Path(labels)) if Path(labels).suffix == ".txt" else labels)
     model = load_model(model_name)
     if engine == "local" and torch.cuda.is_available():
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
@@ -69,6 +77,7 @@ def predict_command(
         batch_size=batch_size,
         keep_fields=keep_fields,
         engine=engine,
+        options=options,
     )
 
 

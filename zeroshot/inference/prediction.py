@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..models import ZeroShotPreTrainedModel
+from ..models.candidates_zeroshot import CandidateLabels
 from ..models.inputs_zeroshot import check_batch_size
 from .file_run import NO_TEXTS, Classify, FileRun, classify_rows, sort_out
 from .index_files import fingerprint_model
@@ -34,7 +35,7 @@ def count_window_rows(num_labels: int) -> int:
 
 def predict_file(
     model: ZeroShotPreTrainedModel,
-    candidate_labels: Sequence[str],
+    candidate_labels: CandidateLabels,
     source: Path | None,
     target: Path | None,
     *,
@@ -52,7 +53,7 @@ def predict_file(
 
     Args:
         model: The model.
-        candidate_labels: Label names.
+        candidate_labels: Label names, or another form of [`read_candidates`].
         source: `.jsonl`, `.json` or `.parquet` with a field `text`, `.csv` with a column `text`, `.txt` or no ending for
             one text a line; standard input, one text a line, when None.
         target: The file of results, `.csv`, `.parquet` or JSON Lines, put in place in one step at the end; standard output

@@ -1,7 +1,7 @@
 """The parts of a prediction on the workers of Ray Data; they see the same files, for instance on a shared disk."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
@@ -9,6 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..models import ZeroShotPreTrainedModel
+from ..models.candidates_zeroshot import CandidateLabels
 from .file_run import FileRun
 from .text_files import PartReader
 
@@ -24,7 +25,7 @@ class PartWorker:
     """
 
     def __init__(
-        self, run: FileRun, model: ZeroShotPreTrainedModel, candidate_labels: Sequence[str], settings: Mapping[str, Any]
+        self, run: FileRun, model: ZeroShotPreTrainedModel, candidate_labels: CandidateLabels, settings: Mapping[str, Any]
     ):
         self._run, self._labels, self._settings = run, candidate_labels, settings
         self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -41,7 +42,7 @@ class PartWorker:
 
 
 def classify_with_ray(
-    run: FileRun, model: ZeroShotPreTrainedModel, candidate_labels: Sequence[str], settings: Mapping[str, Any]
+    run: FileRun, model: ZeroShotPreTrainedModel, candidate_labels: CandidateLabels, settings: Mapping[str, Any]
 ) -> None:
     """Have all parts that are missing classified: one worker a GPU, or a CPU where the cluster has no GPU.
 

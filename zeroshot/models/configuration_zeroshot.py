@@ -60,8 +60,8 @@ class ZeroShotConfig(PreTrainedConfig):
         freeze_class_encoder: Whether the labels' own encoder keeps its weights in training.
         class_templates: The wordings in which a label name is encoded, each with one placeholder `{}`. With several,
             the logit of a label is the mean over the wordings.
-        max_tokens: The most tokens of a text or of a label, special tokens included. Texts beyond it are cut with a
-            warning, labels beyond it are refused.
+        max_tokens: The most tokens of a text or of a label, special tokens included. Longer texts are read in windows by
+            the pipeline and `predict`, and cut with a warning elsewhere; longer labels are refused.
         logit_scale_init_value: Natural logarithm of the factor on the similarity before training.
         logit_bias_init_value: Added to the scaled similarity before training.
         calibration: What `zeroshot calibrate` fitted, see [`check_calibration`]; none when left out.

@@ -81,37 +81,6 @@ def check_batch_size(batch_size: int) -> int:
     return batch_size
 
 
-def check_labels_per_text(
-    candidate_labels: str | Sequence[str] | Sequence[Sequence[str]], num_texts: int
-) -> list[list[str]]:
-    """Return one list of candidate labels per text, from one list for all or from one list per text.
-
-    Raises:
-        ValueError: If there are lists per text but not as many as texts, or a list is not valid by itself.
-    """
-    if isinstance(candidate_labels, str) or not any(
-        isinstance(entry, Sequence) and not isinstance(entry, str) for entry in candidate_labels
-    ):
-        return [check_candidate_labels(candidate_labels)] * num_texts  # type: ignore[arg-type]
-    if len(candidate_labels) != num_texts:
-        raise ValueError(
-            f"Expected one list of candidate labels per text, found {len(candidate_labels)} lists for {num_texts} texts. "
-            "Pass one list per text, or one flat list for all texts."
-        )
-    checked = []
-    for position, labels in enumerate(candidate_labels):
-        if isinstance(labels, str):
-            raise TypeError(
-                f"Expected a list of labels for every text, found the string {labels!r} at position {position}. "
-                f"Write [{labels!r}]."
-            )
-        try:
-            checked.append(check_candidate_labels(labels))
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Candidate labels of text {position}: {error}") from error
-    return checked
-
-
 def tokenize(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],

@@ -161,7 +161,8 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
     ):
         """Wrap a published NLI classifier; its scores are those of the stock zero-shot pipeline.
 
-        Texts are cut as there, at the tokenizer's limit; where it names none, at the encoder's positions (`max_tokens`).
+        With `overflow="truncate"` texts are cut as there, at the tokenizer's limit; where it names none, at the encoder's
+        positions (`max_tokens`). Without it they are read in windows.
 
         Args:
             name: A folder or Hub id that `AutoModelForSequenceClassification` can load.

@@ -96,3 +96,15 @@ class LateInteractionForZeroShotClassification(ZeroShotPreTrainedModel):
                 for texts in split_features(text_features, texts_per_part)
             ]
             return self.scale_logits(torch.cat(rows))  # (B, N)
+
+    def weigh_tokens(self, text_features: Features, class_features: Features) -> torch.Tensor:
+        """What each text token adds to the logits, (B, S, N): scaled similarities of the label tokens that chose it."""
+        real = class_features["mask"]  # (N, L)
+        similarities = torch.einsum("bsp,nlp->bsnl", text_features["tokens"], class_features["tokens"])  # (B, S, N, L)
+        similarities = similarities.masked_fill(~text_features["mask"][..., None, None], float("-inf"))
+        best, where = similarities.max(dim=1, keepdim=True)  # (B, 1, N, L)
+        chosen = torch.zeros_like(similarities).scatter(1, where, best.masked_fill(~real, 0.0))
+        total = chosen.sum(dim=-1)  # (B, S, N)
+        if self.config.label_reduction == "mean":
+            total = total / real.sum(dim=-1)
+        return self.logit_scale.float().exp() * total

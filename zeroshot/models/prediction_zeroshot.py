@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from tqdm.auto import tqdm
 
+from .calls_zeroshot import ZeroShotCall
+from .candidates_zeroshot import CandidateLabels, read_candidates_per_text
 from .configuration_zeroshot import check_class_template
 from .features_zeroshot import Features, concatenate_features, count_rows, select_features
 from .inputs_zeroshot import (
     check_batch_size,
     check_candidate_labels,
-    check_labels_per_text,
     check_texts,
     pad,
     tokenize,
     tokenize_classes,
 )
+from .options_zeroshot import read_options
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel as _Model
@@ -164,6 +166,10 @@ class ZeroShotPrediction(_Model):
         """The most tokens of a text, special tokens included, that are read whole beside each label: (N * T,) int64."""
         return torch.full((count_rows(class_features),), self.config.max_tokens)
 
+    def weigh_tokens(self, text_features: Features, class_features: Features) -> torch.Tensor | None:
+        """Parts of the logits (B, N * T) by text token, (B, S, N * T), without the bias; None where they are no such sum."""
+        return None
+
     def warn_of_cut_texts(self, lengths: Sequence[int], class_features: Features) -> None:
         """Say which texts of these lengths in tokens lose their end beside a label; none where both are encoded apart."""
 
@@ -309,61 +315,51 @@ class ZeroShotPrediction(_Model):
     def predict(
         self,
         texts: str | Sequence[str],
-        candidate_labels: str | Sequence[str] | Sequence[Sequence[str]],
+        candidate_labels: CandidateLabels | Sequence[CandidateLabels],
         *,
-        multi_label: bool = False,
         class_templates: Sequence[str] | None = None,
         batch_size: int = 64,
         show_progress_bar: bool = False,
+        **options: Any,
     ) -> list[dict]:
         """Classify texts.
 
         Args:
             texts: One text or B texts.
-            candidate_labels: Label names for all texts (a list, or one string with commas), or one list per text.
-            multi_label: Whether labels are judged one by one (sigmoid) or as alternatives that share 1 (softmax).
+            candidate_labels: Labels for all texts in a form of [`read_candidates`] (names as a list or one string with
+                commas, names with descriptions, a hierarchy), or a list with one such form per text.
             class_templates: Wordings of a label; the configuration's when left out.
             batch_size: Texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show progress.
+            **options: Those of [`CallOptions`]; an unknown one is an error.
 
         Returns:
             Per text `{"text": ..., "scores": {label: probability}}`, labels in the order asked for, probabilities
-            between 0 and 1.
+            between 0 and 1, and what the options add; `windows` where a text was so long that it was read in several.
 
         Raises:
-            TypeError: If a text or label is not a string.
-            ValueError: If a text is empty; labels are missing, empty or repeated; or there are not as many lists as texts.
+            TypeError: If a text or label is not a string, or an option is unknown.
+            ValueError: If a text is empty; labels are missing, empty or repeated; there are not as many lists as texts; or
+                an option does not go with the rest.
 
         Example:
             >>> model.predict(["The match ended 3:2."], ["sports", "cooking"])  # doctest: +SKIP
             [{'text': 'The match ended 3:2.', 'scores': {'sports': 0.98, 'cooking': 0.02}}]
         """
+        if class_templates is not None:
+            if options.get("hypothesis_template") is not None:
+                raise ValueError(
+                    "Expected class_templates or hypothesis_template, found both. They say the same; leave one out."
+                )
+            options["hypothesis_template"] = class_templates
+        call = ZeroShotCall(self, read_options(options), batch_size=batch_size, show_progress_bar=show_progress_bar)
         texts = check_texts([texts] if isinstance(texts, str) else texts)
         if not texts:
             return []
-        labels_per_text = check_labels_per_text(candidate_labels, len(texts))
-        # A single candidate is a yes-or-no question, also where the candidates of other texts share 1.
-        independent = [multi_label or len(labels) == 1 for labels in labels_per_text]
-        results: list[dict] = [{} for _ in texts]
-        for judged_alone in sorted(set(independent)):
-            rows = [row for row, alone in enumerate(independent) if alone == judged_alone]
-            all_labels = list(dict.fromkeys(label for row in rows for label in labels_per_text[row]))
-            column = {label: position for position, label in enumerate(all_labels)}
-            mask = torch.zeros(len(rows), len(all_labels), dtype=torch.bool)
-            for position, row in enumerate(rows):
-                mask[position, [column[label] for label in labels_per_text[row]]] = True
-            logits = self.predict_logits(
-                [texts[row] for row in rows],
-                all_labels,
-                class_templates=class_templates,
-                multi_label=judged_alone,
-                candidate_mask=None if mask.all() else mask,
-                batch_size=batch_size,
-                show_progress_bar=show_progress_bar,
-            )
-            for row, candidates in zip(rows, logits, strict=True):
-                labels = labels_per_text[row]
-                own = candidates[[column[label] for label in labels]]
-                scores = own.sigmoid() if judged_alone else own.softmax(dim=0)
-                results[row] = {"text": texts[row], "scores": dict(zip(labels, scores.tolist(), strict=True))}
-        return results
+        candidates = read_candidates_per_text(candidate_labels, len(texts))
+        token_ids = self._require_tokenizer()(texts, add_special_tokens=True, verbose=False)["input_ids"]
+        top_k = call.options.top_k
+        return [
+            {"text": text, "scores": result.map_scores(top_k), **result.details}
+            for text, result in zip(texts, call.classify(texts, token_ids, candidates), strict=True)
+        ]
