@@ -12,7 +12,7 @@ install: $(INSTALLED) ## create .venv with the tested versions
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,dev,data,app,lora,search,index,bench,ray]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,dev,data,app,lora,search,index,bench,ray,export]"
 	@touch $@
 
 train: install  ## train configs/quickstart.yaml into outputs/quickstart and show what it learned

@@ -124,6 +124,13 @@ def _average(arguments: argparse.Namespace) -> None:
     sys.stdout.write(text + "\n")
 
 
+def _export(arguments: argparse.Namespace) -> None:
+    from .inference.exporting import export_command
+
+    text = export_command(arguments.model, Path(arguments.output), arguments.format, int8=arguments.int8)
+    sys.stdout.write(text + "\n")
+
+
 def _report_data(arguments: argparse.Namespace) -> None:
     from .data import load_source
     from .data.report import build_report
@@ -143,6 +150,15 @@ def _report_data(arguments: argparse.Namespace) -> None:
     if output is not None:
         write_report_files(report, output)
     sys.stdout.write(format_report(report) + "\n")
+
+
+def _add_export(verbs: Any) -> None:
+    export = verbs.add_parser("export", help="write a model for ONNX Runtime or OpenVINO", allow_abbrev=False)
+    export.add_argument("model", help="folder or Hub id of a checkpoint")
+    export.add_argument("--format", choices=("onnx", "openvino"), required=True, help="of the graphs")
+    export.add_argument("--int8", action="store_true", help="matrix products in int8")
+    export.add_argument("--output", required=True, help="new folder")
+    export.set_defaults(run=_export)
 
 
 def _add_predict_verb(verbs) -> None:
@@ -287,6 +303,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_predict_verb(verbs)
     _add_index_verbs(verbs)
     _add_trust_verbs(verbs)
+    _add_export(verbs)
 
     compare = verbs.add_parser(
         "benchmark", help="train and measure architectures on one recipe, with several seeds", allow_abbrev=False

@@ -3,11 +3,12 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ..data.reading import parse_json, read_text
 from ..models.candidates_zeroshot import CandidateLabels, read_candidates
 from ..models.options_zeroshot import CALIBRATED, CHOICES, read_options
+from ..models.precision_zeroshot import Precision
 
 
 def add_call_options(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,11 @@ def add_call_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overflow_pooling", choices=CHOICES["overflow_pooling"], help="how their parts become one score (default: max)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="of matrix products; auto: bf16 where the hardware has it (default: fp32)",
     )
 
 
@@ -56,6 +62,7 @@ def read_call_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "top_k": arguments.top_k,
         "overflow": arguments.overflow,
         "overflow_pooling": arguments.overflow_pooling,
+        "precision": arguments.precision,
     }
     given = {name: value for name, value in options.items() if value is not None}
     read_options(given)

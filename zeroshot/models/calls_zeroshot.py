@@ -12,6 +12,7 @@ from .explain_zeroshot import check_one_window, explain_text
 from .inputs_zeroshot import check_batch_size
 from .options_zeroshot import CallOptions
 from .pairwise_zeroshot import check_company_matters, compare_pairs
+from .precision_zeroshot import use_precision
 from .scoring_zeroshot import CandidateScorer, ScoredText
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ class CallResult:
 
     def rank(self, top_k: int | None) -> tuple[list[str], list[float]]:
         """Names and scores by falling score, all or the first `top_k`; equal scores keep their order."""
-        order = torch.argsort(self.scores, descending=True, stable=True).tolist()[:top_k]
-        return [self.names[position] for position in order], [self.scores[position].item() for position in order]
+        scores, order = self.scores.sort(descending=True, stable=True)
+        return [self.names[position] for position in order[:top_k].tolist()], scores[:top_k].tolist()
 
     def map_scores(self, top_k: int | None) -> dict[str, float]:
         """Scores by name, in the order asked for, or the first `top_k` by falling score."""
@@ -71,6 +72,12 @@ class ZeroShotCall:
         Raises:
             ValueError: If an option does not go with the labels, the model or the length of a text.
         """
+        with use_precision(self.options.precision, self.model.device.type):
+            return self._classify(texts, token_ids, candidates)
+
+    def _classify(
+        self, texts: Sequence[str], token_ids: Sequence[list[int]], candidates: Sequence[Candidates]
+    ) -> list[CallResult]:
         for one in dict.fromkeys(candidates):
             check_names(self.options, one)
         # A single candidate is a yes-or-no question, also where the candidates of other texts share 1. A hierarchy is

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from transformers.utils import logging
 
 from .configuration_zeroshot import check_class_template
+from .precision_zeroshot import Precision, check_precision
 
 logger = logging.get_logger(__name__)
 
@@ -49,6 +50,7 @@ class CallOptions:
         pairwise: Whether labels close to the best are compared two at a time, see `pairwise_zeroshot`.
         return_hierarchical: Whether the result has the scores of a nested dictionary of labels in its shape, `hierarchy`.
         return_embeddings: Whether the result has the text's vector, `embedding`.
+        precision: Of matrix products: `fp32`, `bf16`, or `auto`, `bf16` where the hardware has it; see [`use_precision`].
         explain: Of how many of the best labels the result says which words speak for them, `explanation`; True for one.
 
     Raises:
@@ -68,6 +70,7 @@ class CallOptions:
     pairwise: bool = False
     return_hierarchical: bool = False
     return_embeddings: bool = False
+    precision: Precision = "fp32"
     explain: int = 0
 
     def __post_init__(self):
@@ -76,6 +79,7 @@ class CallOptions:
                 raise ValueError(
                     f"Expected {name} to be one of {', '.join(choices)}, found {getattr(self, name)!r}. Choose one of them."
                 )
+        check_precision(self.precision)
         self._check_templates()
         if isinstance(self.threshold, Mapping):
             for label, threshold in self.threshold.items():

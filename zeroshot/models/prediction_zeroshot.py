@@ -20,6 +20,7 @@ from .inputs_zeroshot import (
     tokenize_classes,
 )
 from .options_zeroshot import read_options
+from .precision_zeroshot import Precision, use_precision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel as _Model
@@ -182,6 +183,7 @@ class ZeroShotPrediction(_Model):
         multi_label: bool = False,
         candidate_mask: torch.Tensor | None = None,
         batch_size: int = 64,
+        precision: Precision = "fp32",
         show_progress_bar: bool = False,
     ) -> torch.Tensor:
         """Score every text against every label.
@@ -193,6 +195,7 @@ class ZeroShotPrediction(_Model):
             multi_label: What the logits are for, see [`score_classes`].
             candidate_mask: Which labels are candidates of which text, (B, N) bool; the logits of others mean nothing.
             batch_size: Texts per pass of the encoder; it does not change the scores.
+            precision: See [`use_precision`]; `fp32` changes nothing.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
 
         Returns:
@@ -207,9 +210,10 @@ class ZeroShotPrediction(_Model):
             logits = self.score_classes(texts, classes, num_labels, multi_label=multi_label, candidate_mask=candidates)
             return logits.float()
 
-        return self._score_texts(
-            texts, candidate_labels, score, class_templates, candidate_mask, batch_size, show_progress_bar
-        )
+        with use_precision(precision, self.device.type):
+            return self._score_texts(
+                texts, candidate_labels, score, class_templates, candidate_mask, batch_size, show_progress_bar
+            )
 
     def predict_shortlist(
         self,

@@ -33,6 +33,13 @@ class ScoredText:
     vector: torch.Tensor | None
 
 
+def pick_single(place: list[list[int]], position: dict[int, int]) -> torch.Tensor | None:
+    """Where each label's column stands, (n,); None if a label has several phrasings."""
+    if any(len(columns) > 1 for columns in place):
+        return None
+    return torch.tensor([position[columns[0]] for columns in place])
+
+
 class CandidateScorer:
     """Scores texts for one call, and keeps the labels that it has encoded.
 
@@ -116,12 +123,14 @@ class CandidateScorer:
         )
         if overflow == "truncate":
             self.model.warn_of_cut_texts([min(limit, len(ids)) for ids in token_ids], classes)
-        mask = torch.zeros(len(fitted.token_ids), len(used), dtype=torch.bool)
-        for place, (first, end) in zip(places, fitted.spans, strict=True):
+        # One list for all texts is the common case, and may be long: nothing is done per text and label there.
+        mask = torch.full((len(fitted.token_ids), len(used)), len(own) == 1)
+        for place, (first, end) in zip(places, fitted.spans, strict=True) if len(own) > 1 else ():
             mask[first:end, [position[column] for column in own[id(place)]]] = True
+        picks = {key: pick_single(place, position) for key, place in {id(place): place for place in places}.items()}
         found = self._score_rows(fitted.token_ids, classes, len(used), judged_alone, None if mask.all() else mask)
         for place, (first, end), truncated in zip(places, fitted.spans, fitted.truncated, strict=True):
-            logits = self._reduce_phrasings(found["logits"][first:end], place, position)
+            logits = self._reduce_phrasings(found["logits"][first:end], place, position, picks[id(place)])
             vector = self._join_vectors(found["vectors"][first:end]) if "vectors" in found else None
             yield ScoredText(pool_windows(logits, self.options.overflow_pooling), end - first, truncated, vector)
 
@@ -156,10 +165,12 @@ class CandidateScorer:
         """The one vector of a text: of windows (w, D), their mean, of length one again."""
         return vectors[0] if len(vectors) == 1 else torch.nn.functional.normalize(vectors.mean(dim=0), dim=0)
 
-    def _reduce_phrasings(self, logits: torch.Tensor, place: list[list[int]], position: dict[int, int]) -> torch.Tensor:
+    def _reduce_phrasings(
+        self, logits: torch.Tensor, place: list[list[int]], position: dict[int, int], single: torch.Tensor | None
+    ) -> torch.Tensor:
         """Logits (windows, n) of labels from those of all columns."""
-        if all(len(columns) == 1 for columns in place):
-            return logits[:, [position[columns[0]] for columns in place]]
+        if single is not None:
+            return logits[:, single]
         parts = [logits[:, [position[column] for column in columns]] for columns in place]
         if self.options.phrasing_reduction == "max":
             return torch.stack([part.amax(dim=1) for part in parts], dim=1)

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 from transformers.utils import logging
 
 from ..models.loading import DEFAULT_ENCODER
+from ..models.precision_zeroshot import supports_bfloat16
 from ..settings import COUNT, SHARE, Range, check_ranges, describe_field
 from .losses import JUDGES_PAIRS, LOSSES, check_loss
 
@@ -120,13 +121,6 @@ class DataArguments:
         for weight in self.source_weights:
             if not 0 <= weight < math.inf:
                 raise ValueError(f"Expected source_weights from 0 upwards, found {weight}. 0 leaves a file out.")
-
-
-def supports_bfloat16() -> bool:
-    """Whether the hardware multiplies bfloat16 matrices faster than float32."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @dataclass
