@@ -169,7 +169,7 @@ def test_only_candidates_are_computed_and_the_others_are_finite(cross: ZeroShotP
     assert some.isfinite().all() and none.isfinite().all() and none.shape == whole.shape
 
 
-def test_evaluation_runs_in_passes_of_bounded_size_and_training_in_one(
+def test_evaluation_runs_in_passes_of_bounded_size_and_training_in_passes_of_like_lengths(
     cross: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = cross.predict_logits([*TEXTS, LONG], LABELS)
@@ -178,8 +178,11 @@ def test_evaluation_runs_in_passes_of_bounded_size_and_training_in_one(
     torch.testing.assert_close(cross.predict_logits([*TEXTS, LONG], LABELS), expected, atol=1e-5, rtol=0)
     assert len(counter.shapes) > 5 and all(rows * tokens <= 64 for rows, tokens in counter.shapes)
     counter.shapes.clear()
-    cross.train()(**build_inputs(cross.tokenizer, TEXTS, LABELS, 64))
-    assert [rows for rows, _ in counter.shapes] == [len(TEXTS) * len(LABELS)]
+    monkeypatch.undo()
+    cross.train()(**build_inputs(cross.tokenizer, [*TEXTS, LONG], LABELS, 64))
+    assert sum(rows for rows, _ in counter.shapes) == (len(TEXTS) + 1) * len(LABELS)
+    longest = [tokens for _, tokens in counter.shapes]
+    assert len(longest) > 1 and longest == sorted(longest, reverse=True) and longest[1] < 0.75 * longest[0]
 
 
 def test_padding_may_stand_anywhere(cross: ZeroShotPreTrainedModel) -> None:

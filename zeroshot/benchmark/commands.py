@@ -13,11 +13,10 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..models import ARCHITECTURES, get_architecture
-from .worker import LABEL_COUNTS, WorkerSettings
+from .worker import LABEL_COUNTS, RESULTS, WorkerSettings
 
 logger = logging.get_logger(__name__)
 
-RESULTS = ("training.json", "measurement.json")
 PACKAGED_SETS = ("topics", "unseen topics", "unseen variety")
 
 
@@ -25,7 +24,7 @@ def _run_worker(job: str, settings: WorkerSettings) -> dict[str, Any]:
     """Run a job unless its result lies there already; the worker's messages go to a log beside the model."""
     folder = Path(settings["output_dir"])
     folder.mkdir(parents=True, exist_ok=True)
-    result, asked = folder / RESULTS[job == "measure"], folder / f"{job}_settings.json"
+    result, asked = folder / RESULTS[job], folder / f"{job}_settings.json"
     words = json.dumps({**settings, "job": job}, indent=1)
     if result.is_file() and asked.is_file() and asked.read_text(encoding="utf-8") == words:
         return json.loads(result.read_text(encoding="utf-8"))
@@ -98,6 +97,37 @@ def format_benchmark(summary: Mapping[str, Mapping[str, Mapping[str, float | Non
     return "\n".join(lines)
 
 
+def _run_all(
+    recipe: str,
+    keys: Sequence[str],
+    seeds: Sequence[int],
+    suites: Sequence[str],
+    rows: int,
+    output: Path,
+    overrides: Sequence[str],
+) -> dict[str, list[dict[str, Any]]]:
+    """Every job of every run, all timings last; per architecture the results of its seeds."""
+    jobs = [("train", "measure"), ("time",)]
+    pairs = [(key, seed) for seed in seeds for key in keys]
+    results: dict[tuple[str, int], dict[str, Any]] = {(key, seed): {"seed": seed} for key, seed in pairs}
+    with tqdm(total=len(pairs) * len(RESULTS), desc="Benchmark", unit="job", disable=None) as bar:
+        for round_of_jobs in jobs:
+            for key, seed in pairs:
+                folder = str(output / f"{key}-{seed}")
+                words = [recipe, *overrides, "--architecture", key, "--seed", str(seed), "--output_dir", folder]
+                for job in round_of_jobs:
+                    settings: WorkerSettings = {
+                        "job": job,
+                        "words": words,
+                        "suites": list(suites),
+                        "rows": rows,
+                        "output_dir": folder,
+                    }
+                    results[key, seed].update(_run_worker(job, settings))
+                    bar.update()
+    return {key: [results[key, seed] for seed in seeds] for key in keys}
+
+
 def benchmark_command(
     recipe: str,
     *,
@@ -125,38 +155,12 @@ def benchmark_command(
     keys = list(ARCHITECTURES) if list(architectures) == ["all"] else list(architectures)
     for key in keys:
         get_architecture(key)
-    runs: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
-    pairs = [(key, seed) for seed in seeds for key in keys]
-    for key, seed in tqdm(pairs, desc="Benchmark", unit="run", disable=None):
-        folder = output / f"{key}-{seed}"
-        words = [recipe, *overrides, "--architecture", key, "--seed", str(seed), "--output_dir", str(folder)]
-        settings: WorkerSettings = {
-            "job": "train",
-            "words": words,
-            "suites": list(suites),
-            "rows": rows,
-            "output_dir": str(folder),
-        }
-        trained = _run_worker("train", settings)
-        runs[key].append({**trained, **_run_worker("measure", settings), "seed": seed})
-        logger.info(f"{key}, seed {seed}: {trained['train_seconds']:.0f} s of training")
+    runs = _run_all(recipe, keys, seeds, suites, rows, output, overrides)
     summary = summarise_runs(runs)
     table = format_benchmark(summary, [Path(suite).name for suite in suites])
-    command = shlex.join(
-        [
-            "zeroshot",
-            "benchmark",
-            recipe,
-            "--architectures",
-            *architectures,
-            "--seeds",
-            *map(str, seeds),
-            "--rows",
-            str(rows),
-        ]
-        + [word for suite in suites for word in ("--suite", suite)]
-        + list(overrides)
-    )
+    words = ["zeroshot", "benchmark", recipe, "--architectures", *architectures, "--seeds", *map(str, seeds)]
+    words += ["--rows", str(rows), *(word for suite in suites for word in ("--suite", suite))]
+    command = shlex.join([*words, "--overrides", *overrides] if overrides else words)
     output.mkdir(parents=True, exist_ok=True)
     content = json.dumps({"command": command, "summary": summary, "runs": runs}, indent=1)
     for file, text in ((output / "benchmark.json", content), (output / "benchmark.md", f"`{command}`\n\n{table}")):

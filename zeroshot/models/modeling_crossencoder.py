@@ -35,6 +35,9 @@ logger = logging.get_logger(__name__)
 
 # The most padded tokens of one pass in evaluation: 512 pairs of 32 tokens, 32 of 512. It bounds memory, whatever B and N.
 TOKENS_PER_PASS = 16_384
+# In training a pair shorter than this share of the longest of its pass goes into another: one long text among a batch would
+# otherwise pad every pair to its length.
+LEAST_SHARE = 0.75
 
 
 class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
@@ -117,9 +120,8 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
         grid = texts["ids"].new_zeros((*size, self.encoder.config.num_labels), dtype=torch.float32)
         if not len(rows):
             return grid
-        batches = list(batch_by_length(lengths, TOKENS_PER_PASS))
-        if self.training:  # the activations of every pair have to be kept for the gradient in any case
-            batches = [torch.cat(batches)]
+        # In training every activation is kept for the gradient, so padding costs memory too.
+        batches = list(batch_by_length(lengths, TOKENS_PER_PASS, LEAST_SHARE if self.training else 0.0))
         judged = torch.cat([self._judge(texts, classes, rows[batch], columns[batch]) for batch in batches])
         order = torch.cat(batches)
         return grid.index_put((rows[order], columns[order]), judged)

@@ -126,12 +126,13 @@ def assemble_pairs(
     return ids, mask.long(), torch.cat(types, dim=1).gather(1, order).masked_fill(~mask, 0)
 
 
-def batch_by_length(lengths: torch.Tensor, max_tokens: int) -> Iterator[torch.Tensor]:
+def batch_by_length(lengths: torch.Tensor, max_tokens: int, least_share: float = 0.0) -> Iterator[torch.Tensor]:
     """Yield positions of rows, longest rows first, in batches of at most `max_tokens` padded tokens (or one row).
 
     Args:
         lengths: Tokens of each row, (rows,) int64.
         max_tokens: The most rows times tokens of the longest.
+        least_share: A row shorter than this share of its batch's longest begins a new batch.
 
     Example:
         >>> [batch.tolist() for batch in batch_by_length(torch.tensor([2, 6, 3, 2]), 6)]
@@ -140,6 +141,8 @@ def batch_by_length(lengths: torch.Tensor, max_tokens: int) -> Iterator[torch.Te
     ordered, order = lengths.sort(descending=True, stable=True)
     longest, start = ordered.tolist(), 0
     while start < len(longest):
-        end = start + max(1, max_tokens // max(1, longest[start]))
+        end = min(start + max(1, max_tokens // max(1, longest[start])), len(longest))
+        while longest[end - 1] < least_share * longest[start]:
+            end -= 1
         yield order[start:end]
         start = end
