@@ -204,6 +204,9 @@ class ZeroShotTrainingArguments(TrainingArguments):
     pack_batches: Literal["auto", "always", "never"] = describe_field(
         "Texts and labels of a batch as one sequence without padding. auto: on a CPU, where the model allows it.", "auto"
     )
+    keep_freed_memory: bool = describe_field(
+        "On a CPU: whether the process keeps what a step frees for the next one, which saves time and no memory.", True
+    )
     resume: Literal["auto", "never"] = describe_field("auto: an interrupted run with the same settings goes on.", "auto")
     early_stopping_patience: Annotated[int | None, COUNT] = describe_field(
         "Evaluations without a better metric_for_best_model until it stops.", None

@@ -21,6 +21,7 @@ from .guarded_trainer import GuardedTrainer
 from .guards import ROWS, trace_examples
 from .hooks import add_mining, add_teacher, choose_loss, order_examples, weigh_classes
 from .lora import has_adapters, list_merged, save_trained
+from .memory import keep_freed_memory
 from .objective import BatchObjective
 from .parameters import assign_rates, describe_trained
 from .sources import EpochSampler
@@ -133,10 +134,11 @@ class ZeroShotTrainer(GuardedTrainer):
         if train_dataset is not None:
             add_mining(self)
             add_teacher(self)
-        self._log_choices()
+        kept = args.keep_freed_memory and args.device.type == "cpu" and keep_freed_memory()
+        self._log_choices("kept for the next step" if kept else "left to the system")
         self._warn_of_idle_examples()
 
-    def _log_choices(self) -> None:
+    def _log_choices(self, freed: str) -> None:
         """Say once what was chosen by itself, and by which setting it can be changed."""
         dtype = "bfloat16 autocast" if self.args.bf16 else "float16 autocast" if self.args.fp16 else "float32"
         attention = self.model.encoder.config._attn_implementation
@@ -147,6 +149,7 @@ class ZeroShotTrainer(GuardedTrainer):
             f"(--batch_by_length), {'compiled' if self.args.torch_compile else 'not compiled'} (--torch_compile), "
             f"{self.args.dataloader_num_workers} workers that tokenise ahead (--dataloader_num_workers), optimizer "
             f"{self.args.optim.value} (--optim), loss {self.args.loss} (--loss), "
+            f"freed memory {freed} (--keep_freed_memory), "
             f"{describe_trained(self.model)} (--freeze, --freeze_layers, --lora_rank), "
             f"{self.global_batch_size} texts a batch over {self.args.world_size} process(es) "
             f"(--per_device_train_batch_size), {self.args.gradient_accumulation_steps} batch(es) a step."
