@@ -53,6 +53,8 @@ def test_every_seed_is_trained_measured_and_not_repeated(recipe: Path, tmp_path:
         (run_0["suites"]["suite"]["mean"]["accuracy"] + run_1["suites"]["suite"]["mean"]["accuracy"]) / 2
     )
     assert all(figures[f"texts/s at {count} labels"]["mean"] > 0 for count in (10, 100, 1000))
+    assert figures["texts/s at 10 labels"]["deviation"] is None, "one seed is timed"
+    assert (output / "biencoder-0" / "timing.json").is_file() and not (output / "biencoder-1" / "timing.json").exists()
     assert 0.05 < figures["train GiB"]["mean"] < 64
 
 

@@ -56,7 +56,7 @@ def _collect_figures(run: Mapping[str, Any]) -> dict[str, float]:
     for name, suite in run["suites"].items():
         figures.update({f"{name} {metric}": value for metric, value in suite["mean"].items()})
     figures["train texts/s"] = run["train_texts_per_second"]
-    figures.update({f"texts/s at {count} labels": value for count, value in run["texts_per_second"].items()})
+    figures.update({f"texts/s at {count} labels": value for count, value in run.get("texts_per_second", {}).items()})
     figures.update({"parameters": run["parameters"], "train GiB": run["train_peak_memory"], "GiB": run["peak_memory"]})
     return figures
 
@@ -66,7 +66,7 @@ def summarise_runs(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str,
     summary = {}
     for architecture, seeds in runs.items():
         figures = [_collect_figures(run) for run in seeds]
-        summary[architecture] = {name: summarise([one[name] for one in figures]) for name in figures[0]}
+        summary[architecture] = {name: summarise([one[name] for one in figures if name in one]) for name in figures[0]}
     return summary
 
 
@@ -106,16 +106,20 @@ def _run_all(
     output: Path,
     overrides: Sequence[str],
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every job of every run, all timings last; per architecture the results of its seeds."""
-    jobs = [("train", "measure"), ("time",)]
+    """Every job of every run; per architecture the results of its seeds.
+
+    Timings come last, of the first seed alone: another seed changes what the weights are, not what they cost.
+    """
     pairs = [(key, seed) for seed in seeds for key in keys]
+    rounds = [(pairs, ("train", "measure")), ([(key, seeds[0]) for key in keys], ("time",))]
     results: dict[tuple[str, int], dict[str, Any]] = {(key, seed): {"seed": seed} for key, seed in pairs}
-    with tqdm(total=len(pairs) * len(RESULTS), desc="Benchmark", unit="job", disable=None) as bar:
-        for round_of_jobs in jobs:
-            for key, seed in pairs:
+    total = sum(len(runs) * len(jobs) for runs, jobs in rounds)
+    with tqdm(total=total, desc="Benchmark", unit="job", disable=None) as bar:
+        for runs, jobs in rounds:
+            for key, seed in runs:
                 folder = str(output / f"{key}-{seed}")
                 words = [recipe, *overrides, "--architecture", key, "--seed", str(seed), "--output_dir", folder]
-                for job in round_of_jobs:
+                for job in jobs:
                     settings: WorkerSettings = {
                         "job": job,
                         "words": words,
