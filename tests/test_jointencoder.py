@@ -5,7 +5,7 @@ import torch
 from transformers import set_seed
 
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel, build_inputs
-from zeroshot.models import modeling_jointencoder as joint
+from zeroshot.models import attention_zeroshot as attention
 from zeroshot.models.attention_zeroshot import encode_labels_in_texts, encode_texts
 from zeroshot.models.features_zeroshot import select_features
 
@@ -50,14 +50,35 @@ def test_labels_may_be_split_over_passes(encoder_dir: str, monkeypatch: pytest.M
     expected = model.predict_logits(TEXTS, labels)
     passes = []
 
-    def count(*arguments: object) -> torch.Tensor:
-        passes.append(1)
+    def count(*arguments: torch.Tensor) -> torch.Tensor:
+        passes.append(arguments[-1].shape)
         return encode_labels_in_texts(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(joint, "encode_labels_in_texts", count)
-    monkeypatch.setattr(joint, "TOKENS_PER_PASS", 40)
+    monkeypatch.setattr(attention, "encode_labels_in_texts", count)
+    monkeypatch.setattr(attention, "TOKENS_PER_PASS", 40)
     torch.testing.assert_close(model.predict_logits(TEXTS, labels), expected, atol=1e-5, rtol=0)
-    assert len(passes) > 3
+    assert len(passes) > 3 and all(shape.numel() <= 40 for shape in passes)
+
+
+def test_labels_of_like_lengths_share_a_pass(encoder_dir: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A label's padding costs as much as its words; its score does not change with the pass it is in."""
+    model = build(encoder_dir, text_gate_init_value=0.0)
+    labels = ["music", "rain and music and a goal in the rain", "goal", "cooking", "music and a goal and politics"]
+    expected = model.predict_logits(TEXTS, labels)
+    alone = torch.cat([model.predict_logits(TEXTS, [label]) for label in labels], dim=1)
+    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=0)
+    shapes = []
+
+    def watch(*arguments: torch.Tensor) -> torch.Tensor:
+        shapes.append(arguments[-1].shape)
+        assert arguments[-1][..., -1].any(), "a pass of nothing but padding at its end"
+        return encode_labels_in_texts(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attention, "encode_labels_in_texts", watch)
+    monkeypatch.setattr(attention, "LEAST_TOKENS", 1)
+    torch.testing.assert_close(model.predict_logits(TEXTS, labels), expected, atol=1e-5, rtol=0)
+    widths = [shape[-1] for shape in shapes]
+    assert len(widths) > 1 and widths == sorted(widths, reverse=True)
 
 
 def test_a_text_is_encoded_once_for_any_labels(encoder_dir: str) -> None:

@@ -13,6 +13,7 @@ It works in encoders whose attention goes through transformers' `AttentionInterf
 """
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,11 @@ from transformers.masking_utils import eager_mask
 from .features_zeroshot import Features
 
 ISOLATED = "zeroshot_isolated"
+# The most label tokens of a pass when no gradient is needed: bounds memory, changes no score.
+TOKENS_PER_PASS = 16_384
+# Labels shorter than this share of the longest of their pass go into the next one, once a pass has this many tokens.
+LEAST_SHARE = 0.75
+LEAST_TOKENS = 1024
 
 
 @dataclass
@@ -186,3 +192,68 @@ def encode_labels_in_texts(
     )
     output = encoder(input_ids=ids.flatten(0, 1), attention_mask=mask.flatten(0, 1), text_memory=memory)
     return output.last_hidden_state.unflatten(0, ids.shape[:2])
+
+
+def cut_places(longest: Sequence[int], rows: int, bounded: bool) -> list[tuple[int, int]]:
+    """Cut the places of candidates, sorted from long to short, into parts of like lengths that are worth a pass.
+
+    Args:
+        longest: Tokens of the longest label at each place.
+        rows: Texts, each with one label at each place.
+        bounded: Whether a part is also kept to `TOKENS_PER_PASS`.
+
+    Returns:
+        Per part the first place and the place behind its last.
+
+    Example:
+        >>> cut_places([16, 15, 9, 9, 4], rows=200, bounded=False)
+        [(0, 2), (2, 4), (4, 5)]
+        >>> cut_places([16, 15, 9, 9, 4], rows=2, bounded=False)
+        [(0, 5)]
+    """
+    parts, first = [], 0
+    for place, length in enumerate(longest):
+        tokens = rows * (place - first) * longest[first]
+        full = bounded and tokens + rows * longest[first] > TOKENS_PER_PASS and place > first
+        if full or (tokens >= LEAST_TOKENS and length < LEAST_SHARE * longest[first]):
+            parts.append((first, place))
+            first = place
+    return [*parts, (first, len(longest))] if longest else []
+
+
+def encode_candidates(
+    encoder: PreTrainedModel,
+    text_features: Features,
+    gates: torch.Tensor,
+    class_features: Features,
+    columns: torch.Tensor,
+    pool: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Encode each text's candidates in its light, those of like lengths in one pass: labels differ more than texts.
+
+    Args:
+        encoder: The encoder of [`encode_texts`].
+        text_features: What it kept of B texts, and their `vectors` (B, D).
+        gates: (layers, heads), see [`TextMemory`].
+        class_features: `ids` and `mask` (N, L) of labels.
+        columns: K labels of each text, (B, K).
+        pool: Makes a vector (rows, D) of token states (rows, L, D) and their mask.
+
+    Returns:
+        Vectors (B, K, D).
+    """
+    if not columns.shape[1]:
+        return text_features["vectors"].unsqueeze(1)[:, :0]
+    ids, mask = class_features["ids"], class_features["mask"]
+    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(dim=1)  # (N,) behind the last real token
+    lengths, order = ends[columns].sort(dim=1, descending=True)  # (B, K) each
+    longest, columns = lengths.amax(dim=0).tolist(), columns.gather(1, order)
+    vectors = []
+    for first, behind in cut_places(longest, len(columns), not torch.is_grad_enabled()):
+        part = columns[:, first:behind]  # (B, k)
+        own, real = ids[part][..., : longest[first]], mask[part][..., : longest[first]]  # (B, k, l)
+        states = encode_labels_in_texts(encoder, text_features, gates, own, real)  # (B, k, l, D)
+        vectors.append(pool(states.flatten(0, 1), real.flatten(0, 1)).unflatten(0, part.shape))
+    places = order.argsort(dim=1).unsqueeze(-1)  # (B, K, 1)
+    together = torch.cat(vectors, dim=1)
+    return together.gather(1, places.expand_as(together))

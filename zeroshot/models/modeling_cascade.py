@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from .attention_zeroshot import ISOLATED, check_attention_interface, encode_labels_in_texts, encode_texts
+from .attention_zeroshot import ISOLATED, check_attention_interface, encode_candidates, encode_texts
 from .configuration_cascade import CascadeConfig
 from .features_zeroshot import Features, list_candidates, scatter_candidates
 from .modeling_biencoder import pool_tokens
@@ -103,9 +103,7 @@ class CascadeForZeroShotClassification(ZeroShotPreTrainedModel):
 
     def _rescore(self, text_features: Features, class_features: Features, first: torch.Tensor, chosen: torch.Tensor):
         columns, real = list_candidates(chosen)  # (B, K)
-        ids, mask = class_features["ids"][columns], class_features["mask"][columns]  # (B, K, L)
-        states = encode_labels_in_texts(self.encoder, text_features, self.text_gates, ids, mask)  # (B, K, L, D)
-        given = self._pool(states.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, columns.shape)  # (B, K, D)
+        given = encode_candidates(self.encoder, text_features, self.text_gates, class_features, columns, self._pool)
         alone, texts = class_features["vectors"][columns], text_features["vectors"].unsqueeze(1)
         with torch.autocast(first.device.type, enabled=False):
             products = torch.cat([texts * given, alone * given, texts * (given - alone)], dim=-1)  # (B, K, 3 D)

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.utils import logging
 
-from .attention_zeroshot import ISOLATED, check_attention_interface, encode_labels_in_texts, encode_texts
+from .attention_zeroshot import ISOLATED, check_attention_interface, encode_candidates, encode_texts
 from .configuration_jointencoder import JointEncoderConfig
 from .encoder_zeroshot import find_first_position
 from .features_zeroshot import Features, list_candidates, scatter_candidates
@@ -32,9 +32,6 @@ from .modeling_biencoder import pool_tokens
 from .modeling_zeroshot import ZeroShotPreTrainedModel
 
 logger = logging.get_logger(__name__)
-
-# Label tokens per pass when no gradient is needed: bounds memory, changes no score.
-TOKENS_PER_PASS = 16384
 
 
 class JointEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
@@ -91,7 +88,10 @@ class JointEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
             candidate_mask = torch.ones(texts, labels, dtype=torch.bool, device=class_features["ids"].device)
         columns, real = list_candidates(candidate_mask)  # (B, K)
         if self.config.label_isolation:
-            logits = self._score_isolated(text_features, class_features, columns)
+            given = encode_candidates(
+                self.encoder, text_features, self.text_gates, class_features, columns, self._pool
+            )  # (B, K, D)
+            logits = self._compare(text_features["vectors"], given)
         else:
             logits = self._score_together(text_features, class_features, columns, real)
         return scatter_candidates(logits, columns, real, logits.new_zeros(texts, labels))  # (B, N)
@@ -105,17 +105,6 @@ class JointEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
             products = texts.unsqueeze(1) * labels  # (B, K, D)
             residual = products @ self.residual.weight.float().squeeze(0)  # (B, K)
             return self.scale_logits(products.sum(dim=-1)) + residual
-
-    def _score_isolated(self, text_features: Features, class_features: Features, columns: torch.Tensor) -> torch.Tensor:
-        texts, length = len(columns), class_features["ids"].shape[1]
-        labels_per_pass = columns.shape[1] if torch.is_grad_enabled() else max(1, TOKENS_PER_PASS // (texts * length))
-        logits = []
-        for part in columns.split(labels_per_pass, dim=1):
-            ids, mask = class_features["ids"][part], class_features["mask"][part]  # (B, k, L)
-            states = encode_labels_in_texts(self.encoder, text_features, self.text_gates, ids, mask)  # (B, k, L, D)
-            vectors = self._pool(states.flatten(0, 1), mask.flatten(0, 1)).unflatten(0, ids.shape[:2])  # (B, k, D)
-            logits.append(self._compare(text_features["vectors"], vectors))
-        return torch.cat(logits, dim=1)  # (B, K)
 
     def _score_together(
         self, text_features: Features, class_features: Features, columns: torch.Tensor, real: torch.Tensor
