@@ -1,7 +1,9 @@
 """Rows, sources and files for the tests of `zeroshot.data`."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
@@ -9,6 +11,8 @@ from zeroshot.data import Row, Source
 from zeroshot.data.validation import ROW_FEATURES
 
 THREE_PARTS = r"^Expected .+, found .+[.!?]$"
+LONG = "the keeper tipped the ball over the bar in the last minute of extra time and the stadium fell silent"
+NEAR = LONG.replace("silent", "quiet")
 
 
 def write(folder: Path, name: str, content: str | bytes) -> str:
@@ -16,6 +20,12 @@ def write(folder: Path, name: str, content: str | bytes) -> str:
     file = folder / name
     file.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     return str(file)
+
+
+def write_rows(folder: Path, name: str, *rows: Any) -> str:
+    """Write JSON Lines into a folder, which is made, and return the file's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return write(folder, name, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def make_row(text: str, labels: Sequence[str], negatives: Sequence[str] = ()) -> Row:

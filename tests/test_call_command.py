@@ -54,7 +54,7 @@ def test_defaults_in_the_help_are_those_of_the_options() -> None:
     parser = argparse.ArgumentParser()
     add_call_options(parser)
     helps = {action.dest: action.help or "" for action in parser._actions}
-    for name in ("overflow", "overflow_pooling"):
+    for name in CHOICES:
         assert f"(default: {getattr(CallOptions(), name)})" in helps[name]
         assert getattr(CallOptions(), name) in CHOICES[name]
 

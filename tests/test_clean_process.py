@@ -1,9 +1,6 @@
-"""A saved model loads in a process where this package does not exist, without network."""
+"""A saved model loads in a process where this package does not exist, without network, and only with leave to run code."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import torch
 from zeroshot.models import ZeroShotPreTrainedModel
 
 from .conftest import LABELS, TEXTS
+from .process_helpers import read_result, run_apart
 
 SCRIPT = """
 import json, sys
@@ -23,6 +21,14 @@ try:
 except ModuleNotFoundError:
     pass
 from transformers import AutoModel, AutoTokenizer, pipeline
+for unsaid in ({{}}, {{"trust_remote_code": False}}):
+    try:
+        AutoModel.from_pretrained(sys.argv[1], **unsaid)
+        sys.exit("nobody allowed the code beside the weights")
+    except ValueError as error:
+        assert "trust_remote_code=True" in str(error)
+print()  # behind the question that nobody answered
+assert not [name for name in sys.modules if name.startswith("transformers_modules.")]
 texts, labels = json.loads(sys.argv[2])
 model, report = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True, output_loading_info=True)
 classifier = pipeline("zero-shot-classification", model=sys.argv[1], trust_remote_code=True)
@@ -42,22 +48,10 @@ print("RESULT" + json.dumps({{
 
 def run_clean(folder: Path, home: Path, *more: str) -> dict:
     root = str(Path(__file__).resolve().parents[1])
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "TOKENIZERS_PARALLELISM": "false"}
     script = home / "script.py"
     script.write_text(SCRIPT.format(root=root))
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder), json.dumps([TEXTS, LABELS]), *more],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        timeout=180,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    [line] = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    return json.loads(line.removeprefix("RESULT"))
+    words = [str(script), str(folder), json.dumps([TEXTS, LABELS]), *more]
+    return read_result(run_apart(words, home, {"HF_HUB_OFFLINE": "1"}))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Who may import whom: DESIGN as a machine reads it."""
+"""Who may import whom, as a machine reads it."""
 
 import ast
 import sys

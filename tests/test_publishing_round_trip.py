@@ -1,10 +1,8 @@
 """From a folder to the Hub to a stranger's machine, by the real libraries over HTTP, each party in a process of its own."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,28 +18,14 @@ from . import hub_helpers
 from .conftest import LABELS, TEXTS
 from .hub_helpers import NAME, ROOT, build_checkpoint, fail_push, find_private, measure, run_push, stranger_script
 from .hub_server import BOBS_TOKEN, TOKEN, HubServer
+from .process_helpers import read_result, run_apart
 
 hub = hub_helpers.hub
 
 
-def run(words: list[str], environment: dict[str, str], home: Path) -> "subprocess.CompletedProcess[str]":
-    home.mkdir(exist_ok=True)
-    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "HF_TOKEN")}
-    environment = {**inherited, **environment, "HF_HOME": str(home), "TOKENIZERS_PARALLELISM": "false"}
-    return subprocess.run(
-        [sys.executable, *words],
-        capture_output=True,
-        text=True,
-        env=environment,
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        timeout=300,
-    )
-
-
 def push(hub: HubServer, home: Path, *words: object) -> "subprocess.CompletedProcess[str]":
     command = [str(ROOT / "push.py"), *map(str, words), "--repo_id", NAME]
-    return run(command, {**hub.environment, "PYTHONPATH": str(ROOT)}, home)
+    return run_apart(command, home, {**hub.environment, "PYTHONPATH": str(ROOT)})
 
 
 def load_as_stranger(hub: HubServer, lines: str, token: str | None, home: Path) -> dict:
@@ -49,9 +33,8 @@ def load_as_stranger(hub: HubServer, lines: str, token: str | None, home: Path) 
     script = home.with_suffix(".py")
     script.write_text(stranger_script(lines), encoding="utf-8")
     environment = {name: value for name, value in hub.environment.items() if name != "HF_TOKEN"}
-    done = run([str(script), json.dumps([TEXTS, LABELS])], {**environment, **({"HF_TOKEN": token} if token else {})}, home)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.split("RESULT")[1])
+    words = [str(script), json.dumps([TEXTS, LABELS])]
+    return read_result(run_apart(words, home, {**environment, **({"HF_TOKEN": token} if token else {})}))
 
 
 @pytest.mark.slow

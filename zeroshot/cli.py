@@ -52,7 +52,6 @@ def _predict(arguments: argparse.Namespace) -> None:
         arguments.labels,
         Path(arguments.input) if arguments.input else None,
         Path(arguments.output) if arguments.output else None,
-        multi_label=arguments.multi_label,
         batch_size=arguments.batch_size,
         keep_fields=None if arguments.keep_fields == "all" else [name for name in arguments.keep_fields.split(",") if name],
         engine=arguments.engine,
@@ -185,7 +184,6 @@ def _add_predict_verb(verbs) -> None:
     predict.add_argument(
         "--engine", choices=("local", "ray"), default="local", help="who does the work (default %(default)s)"
     )
-    predict.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     add_call_options(predict)
     predict.set_defaults(run=_predict)
@@ -202,7 +200,7 @@ def _add_index_verbs(verbs) -> None:
     search = verbs.add_parser("search", help="find the best labels of an index for texts", allow_abbrev=False)
     search.add_argument("index", help="folder that zeroshot index wrote")
     search.add_argument("--input", help="texts, as for predict (default: standard input, one text a line)")
-    search.add_argument("--output", help="JSON Lines file (default: standard output)")
+    search.add_argument("--output", help="as for predict (default: JSON Lines on standard output)")
     search.add_argument("--top_k", type=int, default=5, help="labels of each text (default %(default)s)")
     search.add_argument("--model", help="folder or Hub id of the index's model, where it has moved")
     search.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")

@@ -1,14 +1,18 @@
 """Serves the model of this folder on Inference Endpoints, whose server calls an `EndpointHandler` for each request.
 
-Request: `{"inputs": "text" or ["text", ...], "parameters": {"candidate_labels": ["a", "b"] or "a,b"}}`. Further parameters:
-`multi_label` (bool, default false: the scores of a text share 1), `hypothesis_template` (a wording with one `{}`; the
-model's own when left out).
+Request: `{"inputs": "text" or ["text", ...], "parameters": {"candidate_labels": ["a", "b"] or "a,b"}}`. Labels may also be
+an object, `{"name": "description" or ["phrasing", ...] or {"label below": ...}}`. Further parameters are the options of a
+call, `OPTIONS`, with the names, values and defaults that they have in the model's pipeline; null is the default.
 
-Response: `[{"label": "a", "score": 0.98}, ...]` by falling score for one text; a list of these, in order, for a list.
+Response: `[{"label": "a", "score": 0.98}, ...]` by falling score for one text; a list of these, in order, for a list. Where
+an option adds something (a decision, an explanation, ...), the pipeline's own object instead of each of these lists:
+`{"sequence": "text", "labels": ["a", ...], "scores": [0.98, ...], "decision": [...]}`.
 
-Limits of a request: `MAX_TEXTS` texts, `MAX_LABELS` labels, `MAX_PAIRS` pairs of them, `MAX_CHARACTERS` characters a string,
-and the model's own limit of tokens. What is beyond is refused and never cut. Raise them here, in the model's repository,
-for a machine that can take more.
+A text that is longer than the model reads is read in windows, unless `overflow` says `error` or `truncate`.
+
+Limits of a request: `MAX_TEXTS` texts, `MAX_LABELS` labels, `MAX_TEMPLATES` templates, `MAX_CHARACTERS` characters a string;
+and for the work that they are, `MAX_PIECES` pieces of text and `MAX_PAIRS` pairs of a piece and a worded label. What is
+beyond is refused and never cut. Raise them here, in the model's repository, for a machine that can take more.
 """
 
 import json
@@ -21,9 +25,18 @@ from transformers import pipeline
 MAX_TEXTS = 256
 MAX_LABELS = 1_000
 MAX_CHARACTERS = 100_000
+MAX_TEMPLATES = 16
+MAX_PIECES = 2_000
 MAX_PAIRS = 20_000
+CHARACTERS_OF_A_PIECE = 1_000  # about what a window of 256 tokens holds
+CHARACTERS_OF_A_WORD = 4  # to explain a text the model reads it again without each of its words
 BATCH_SIZE = 32
-PARAMETERS = ("candidate_labels", "multi_label", "hypothesis_template")
+FLAGS = ("multi_label", "calibrated", "pairwise", "return_hierarchical", "return_embeddings")
+OPTIONS = (
+    *("hypothesis_template", "phrasing_reduction", "threshold", "none_label", "top_k", "overflow", "overflow_pooling"),
+    *("precision", "explain", *FLAGS),
+)
+PARAMETERS = ("candidate_labels", *OPTIONS)
 REQUEST_FIELDS = ("inputs", "parameters", "options")  # `options` told the former Inference API to wait or to use a cache
 
 
@@ -75,7 +88,16 @@ def read_texts(data: dict[str, Any]) -> list[str]:
     return _check_strings(inputs, "text", MAX_TEXTS)
 
 
-def read_labels(parameters: dict[str, Any]) -> list[str]:
+def _list_strings(value: Any) -> list[Any]:
+    """What stands in a value of JSON, names of objects too, in its order."""
+    if isinstance(value, dict):
+        return [one for name, below in value.items() for one in (name, *_list_strings(below))]
+    if isinstance(value, list):
+        return [one for entry in value for one in _list_strings(entry)]
+    return [] if value is None else [value]
+
+
+def read_labels(parameters: dict[str, Any]) -> list[str] | dict[str, Any]:
     """The candidate labels of a request; a string is split at its commas, as the pipeline does.
 
     Raises:
@@ -84,30 +106,66 @@ def read_labels(parameters: dict[str, Any]) -> list[str]:
     labels = parameters.get("candidate_labels")
     if isinstance(labels, str):
         labels = [label.strip() for label in labels.split(",") if label.strip()]
-    if not isinstance(labels, list) or not labels:
+    if not isinstance(labels, list | dict) or not labels:
         raise ValueError(
             f"Expected candidate_labels as a list of names or one string with commas, found {_name_type(labels)}. "
             'Send "parameters": {"candidate_labels": ["sports", "politics"]}.'
         )
-    return _check_strings(labels, "candidate label", MAX_LABELS)
+    _check_strings(_list_strings(labels) if isinstance(labels, dict) else labels, "candidate label", MAX_LABELS)
+    return labels
 
 
 def read_options(parameters: dict[str, Any]) -> dict[str, Any]:
-    """What else the pipeline takes; null stands for the default, as clients send it.
+    """The options of the call; null stands for the default, as clients send it. What values they may have the model says.
 
     Raises:
-        ValueError: If one is of another type.
+        ValueError: If one that is yes or no is something else, or a string is beyond the limits.
     """
-    options: dict[str, Any] = {}
-    for name, kind, word in (("multi_label", bool, "true or false"), ("hypothesis_template", str, "a string")):
-        value = parameters.get(name)
-        if value is None:
-            continue
-        if not isinstance(value, kind):
-            raise ValueError(f"Expected {name} to be {word}, found {_name_type(value)}. Mend it or leave it out.")
-        options[name] = value
-    _check_strings([options["hypothesis_template"]] if "hypothesis_template" in options else [], "template", 1)
+    options = {name: parameters[name] for name in OPTIONS if parameters.get(name) is not None}
+    for name in FLAGS:
+        if not isinstance(options.get(name, False), bool):
+            raise ValueError(
+                f"Expected {name} to be true or false, found {_name_type(options[name])}. Mend it or leave it out."
+            )
+    templates = options.get("hypothesis_template")  # one, several, or one for each label
+    most = 2 * MAX_LABELS if isinstance(templates, dict) else MAX_TEMPLATES
+    _check_strings(_list_strings(templates), "template", most)
+    _check_strings(_list_strings(options.get("none_label")), "none_label", 1)
     return options
+
+
+def check_work(texts: list[str], labels: list[str] | dict[str, Any], options: dict[str, Any]) -> None:
+    """Refuse a request that is too much at once, however short its strings are.
+
+    A text counts once for each `CHARACTERS_OF_A_PIECE`, with `explain` for each `CHARACTERS_OF_A_WORD`; a label once for
+    each name or phrasing in each template.
+
+    Raises:
+        ValueError: If there are more than `MAX_PIECES` of the one or `MAX_PAIRS` of both.
+    """
+    size = CHARACTERS_OF_A_WORD if options.get("explain") else CHARACTERS_OF_A_PIECE
+    pieces = sum(max(1, -(-len(text) // size)) for text in texts)
+    if pieces > MAX_PIECES:
+        raise ValueError(
+            f"Expected at most {MAX_PIECES} pieces of {size} characters in a request, found {pieces}. Send several requests."
+        )
+    templates = options.get("hypothesis_template")
+    worded = len(_list_strings(labels)) * (len(templates) if isinstance(templates, list) else 1)
+    if pieces * worded > MAX_PAIRS:
+        raise ValueError(
+            f"Expected at most {MAX_PAIRS} pairs of a text and a label in a request, found {pieces} x {worded}. Send "
+            "several requests."
+        )
+
+
+def build_answer(result: dict[str, Any]) -> list[Any] | dict[str, Any]:
+    """The answer for one text, from what `predict` says of it."""
+    ranked = sorted(result["scores"].items(), key=lambda pair: -pair[1])
+    details = {name: value for name, value in result.items() if name not in ("text", "scores")}
+    if details.keys() <= {"windows"}:
+        return [{"label": label, "score": score} for label, score in ranked]
+    names, scores = [label for label, _ in ranked], [score for _, score in ranked]
+    return {"sequence": result["text"], "labels": names, "scores": scores, **details}
 
 
 class EndpointHandler:
@@ -134,14 +192,15 @@ class EndpointHandler:
         # Trusting remote code is trusting this folder and no other: it is a local path, and by the check above its
         # config names no module elsewhere. Whoever could change its modules could change this file, which runs anyway.
         self.classifier = pipeline("zero-shot-classification", model=str(folder), trust_remote_code=True)
-        self._lock = threading.Lock()  # the server calls from several threads, the pipeline remembers one set of labels
+        self._lock = threading.Lock()  # the server calls from several threads, a tokenizer serves one at a time
 
-    def __call__(self, data: dict[str, Any]) -> list[Any]:
+    def __call__(self, data: dict[str, Any]) -> list[Any] | dict[str, Any]:
         """Answer a request; both formats are described at the top of this file.
 
         Raises:
-            ValueError: If something is missing, unknown, of a wrong type, empty, repeated or beyond a limit. The server
-                sends the message to the caller, with status 400.
+            ValueError: If something is missing, unknown, empty, repeated or beyond a limit. The server sends the message to
+                the caller, with status 400.
+            TypeError: If something is of a wrong type; likewise.
         """
         if not isinstance(data, dict):
             raise ValueError(f'Expected a JSON object, found {_name_type(data)}. Send {{"inputs": ..., "parameters": ...}}.')
@@ -153,33 +212,9 @@ class EndpointHandler:
             )
         _check_fields(parameters, PARAMETERS, "parameters")
         texts, labels, options = read_texts(data), read_labels(parameters), read_options(parameters)
-        if len(texts) * len(labels) > MAX_PAIRS:
-            raise ValueError(
-                f"Expected at most {MAX_PAIRS} pairs of a text and a label in a request, found {len(texts)} x "
-                f"{len(labels)}. Send several requests."
-            )
-        self._check_lengths(texts, labels, options.get("hypothesis_template"))
+        check_work(texts, labels, options)
         with self._lock:
-            results = self.classifier(texts, candidate_labels=labels, batch_size=BATCH_SIZE, **options)
-        answers = [
-            [{"label": label, "score": score} for label, score in zip(result["labels"], result["scores"], strict=True)]
-            for result in results
-        ]
+            # Not the pipeline, which works batch by batch: positions in messages are those in the request.
+            results = self.classifier.model.predict(texts, labels, batch_size=BATCH_SIZE, **options)
+        answers = [build_answer(result) for result in results]
         return answers[0] if isinstance(data["inputs"], str) else answers
-
-    def _check_lengths(self, texts: list[str], labels: list[str], template: str | None) -> None:
-        """Refuse texts that the pipeline would cut with a warning, which the sender of a request would not see."""
-        config, tokenizer = self.classifier.model.config, self.classifier.tokenizer
-        room, beside = config.max_tokens, ""
-        if "pair_layout" in config.to_dict():  # text and label are one sequence there
-            templates = config.class_templates if template is None else [template.replace("{0}", "{}")]
-            worded = [template.replace("{}", label) for label in labels for template in templates]
-            room -= max(len(ids) for ids in tokenizer(worded, add_special_tokens=False, verbose=False)["input_ids"])
-            room -= tokenizer.num_special_tokens_to_add(pair=True) - tokenizer.num_special_tokens_to_add(pair=False)
-            beside = " beside the longest label"
-        for position, ids in enumerate(tokenizer(texts, verbose=False)["input_ids"]):
-            if len(ids) > room:
-                raise ValueError(
-                    f"Expected texts of at most {room} tokens{beside}, found {len(ids)} at position {position}. Shorten it, "
-                    "or send its parts as several inputs."
-                )

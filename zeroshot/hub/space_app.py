@@ -16,7 +16,7 @@ EXAMPLES = [  # two columns: more are too wide for a phone
     ["She said yes! I have not stopped smiling since.", "engagement news, football, rent regulation"],
 ]
 
-Classify = Callable[[dict[str, Any]], list[Any]]  # a request as Inference Endpoints take it, and its answer
+Classify = Callable[[dict[str, Any]], Any]  # a request as Inference Endpoints take it, and its answer
 
 
 def load_model(model: str) -> Classify:

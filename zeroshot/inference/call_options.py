@@ -13,6 +13,7 @@ from ..models.precision_zeroshot import Precision
 
 def add_call_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that [`read_call_options`] reads."""
+    parser.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     parser.add_argument(
         "--template",
         nargs="+",
@@ -30,6 +31,24 @@ def add_call_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overflow_pooling", choices=CHOICES["overflow_pooling"], help="how their parts become one score (default: max)"
+    )
+    parser.add_argument(
+        "--phrasing_reduction",
+        choices=CHOICES["phrasing_reduction"],
+        help="how the phrasings of a label become one score (default: max)",
+    )
+    parser.add_argument("--pairwise", action="store_true", help="compare labels close to the best two at a time")
+    parser.add_argument(
+        "--explain",
+        nargs="?",
+        const=1,
+        type=int,
+        metavar="COUNT",
+        help="adds the explanation: which words speak for the best label, or for so many of the best",
+    )
+    parser.add_argument("--return_embeddings", action="store_true", help="adds the embedding: the text's unit vector")
+    parser.add_argument(
+        "--return_hierarchical", action="store_true", help="adds the hierarchy: scores in the shape of nested labels"
     )
     parser.add_argument(
         "--precision",
@@ -55,13 +74,19 @@ def read_call_options(arguments: argparse.Namespace) -> dict[str, Any]:
         ValueError: If one has a value that it cannot have.
     """
     options = {
+        "multi_label": arguments.multi_label or None,
         "hypothesis_template": arguments.template,
+        "phrasing_reduction": arguments.phrasing_reduction,
         "threshold": None if arguments.threshold is None else _read_threshold(arguments.threshold),
         "calibrated": arguments.calibrated or None,
         "none_label": arguments.none_label,
         "top_k": arguments.top_k,
         "overflow": arguments.overflow,
         "overflow_pooling": arguments.overflow_pooling,
+        "pairwise": arguments.pairwise or None,
+        "explain": arguments.explain,
+        "return_embeddings": arguments.return_embeddings or None,
+        "return_hierarchical": arguments.return_hierarchical or None,
         "precision": arguments.precision,
     }
     given = {name: value for name, value in options.items() if value is not None}

@@ -15,7 +15,9 @@ from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels
 from ..models.loading import load_model
 from .call_options import read_labels_file
 from .label_index import LabelIndex, check_top_k
-from .prediction import Engine, classify_file, predict_file
+from .parts import Basis
+from .prediction import Engine, check_ways, classify_file, classify_in_parts, count_window_rows, predict_file
+from .result_files import check_nested
 
 logger = logging.get_logger(__name__)
 
@@ -38,7 +40,6 @@ def predict_command(
     source: Path | None,
     target: Path | None,
     *,
-    multi_label: bool = False,
     batch_size: int = 64,
     keep_fields: Sequence[str] | None = None,
     engine: Engine = "local",
@@ -52,7 +53,6 @@ def predict_command(
             takes.
         source: See [`predict_file`].
         target: See [`predict_file`].
-        multi_label: Whether labels are judged one by one.
         batch_size: Texts per pass of the encoder.
         keep_fields: See [`predict_file`].
         engine: See [`predict_file`].
@@ -61,6 +61,7 @@ def predict_command(
     Returns:
         How many texts were classified.
     """
+    check_nested(target, options or {})
     if Path(labels).suffix == ".json":
         names = read_labels_file(Path(labels))
     else:
@@ -73,7 +74,6 @@ def predict_command(
         names,
         source,
         target,
-        multi_label=multi_label,
         batch_size=batch_size,
         keep_fields=keep_fields,
         engine=engine,
@@ -111,7 +111,7 @@ def search_command(
     model_name: str | None = None,
     batch_size: int = 64,
 ) -> int:
-    """Write one JSON line `{"sequence", "labels", "scores"}` per text, as `zeroshot predict` does.
+    """Write a row `{"sequence", "labels", "scores", ...}` per text, with all that [`predict_file`] does about files.
 
     Args:
         index: Folder of the index.
@@ -126,8 +126,22 @@ def search_command(
     """
     check_batch_size(batch_size)
     check_top_k(top_k)
+    check_ways(source, target)
     try:
         loaded = LabelIndex.load(index, None if model_name is None else load_model(model_name))
     except ImportError as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    return classify_file(lambda texts: loaded.predict(texts, top_k, batch_size=batch_size), source, target)
+    part_rows = count_window_rows(min(top_k, len(loaded)))
+
+    def classify(texts: list[str]) -> list[dict]:
+        return loaded.predict(texts, top_k, batch_size=batch_size)
+
+    if source is None or target is None:
+        return classify_file(classify, source, target, part_rows=part_rows)
+    model = loaded.fingerprint
+    basis: Basis = {
+        "labels": model.pop("labels"),
+        "model": model,
+        "options": {"top_k": top_k, "batch_size": batch_size, **loaded.store.describe()},
+    }
+    return classify_in_parts(classify, source, target, basis, part_rows=part_rows)

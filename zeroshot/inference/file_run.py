@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from .parts import Part, PartFolder
 from .result_files import (
+    ADDED,
     OWN,
     Kind,
     Record,
@@ -144,5 +145,7 @@ class FileRun:
         if self.columns is not None:
             renamed = rename_fields(self.columns, self.keep, [*OWN, *extras])
             columns |= {new: self.columns[name] for name, new in renamed.items()}
-        with open_writer(path, self.target.suffix, columns, {**extras, **fields}) as writer:
+        columns |= {name: ADDED[name] for name in ADDED if name in extras}
+        kinds = {name: kind for name, kind in {**extras, **fields}.items() if name not in columns}
+        with open_writer(path, self.target.suffix, columns, kinds) as writer:
             yield writer

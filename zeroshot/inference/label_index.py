@@ -22,6 +22,7 @@ from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels, c
 from .approximate_search import import_faiss
 from .index_files import (
     FORMAT,
+    Fingerprint,
     check_fingerprint,
     describe_source,
     fingerprint_model,
@@ -138,6 +139,11 @@ class LabelIndex:
     def labels(self) -> list[str]:
         """The names; where some were removed, the last ones took their places."""
         return list(self._labels)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """Of the model, by part, and of the labels in their order."""
+        return {**self._fingerprint, "labels": fingerprint_strings(self._labels)}
 
     def add(self, labels: Sequence[str], *, batch_size: int = 256) -> None:
         """Encode further labels; those that are there are not encoded again.
@@ -270,7 +276,7 @@ class LabelIndex:
             "format": FORMAT,
             **describe_source(self.model, folder),
             **self.store.describe(),
-            "fingerprint": {**self._fingerprint, "labels": fingerprint_strings(self._labels)},
+            "fingerprint": self.fingerprint,
         }
         write_json(folder / SETTINGS_FILE, settings)
 

@@ -26,12 +26,17 @@ POLL = 0.1  # seconds
 REMIND = 60.0  # seconds between lines that say what is waited for
 
 
-class Manifest(TypedDict):
-    """What the results of a part depend on."""
+class Basis(TypedDict):
+    """What a score depends on, beside its text."""
 
     model: dict[str, str]  # digests
     labels: Any
     options: dict[str, Any]
+
+
+class Manifest(Basis):
+    """What the results of a part depend on."""
+
     fields: Sequence[str] | None  # that are kept
     input: str  # digest
     part_rows: int

@@ -2,8 +2,9 @@
 
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +18,14 @@ from ..models.candidates_zeroshot import CandidateLabels
 from ..models.inputs_zeroshot import check_batch_size
 from .file_run import NO_TEXTS, Classify, FileRun, classify_rows, sort_out
 from .index_files import fingerprint_model
-from .parts import Manifest, PartFolder, Processes, Session, find_processes
-from .result_files import JsonLinesWriter, Record, Rejections, check_target
+from .parts import Basis, Manifest, PartFolder, Processes, Session, find_processes
+from .result_files import JsonLinesWriter, Record, Rejections, check_nested, check_target
 from .text_files import PartReader, check_source, iterate_rows, read_columns, read_file_facts
 
 logger = logging.get_logger(__name__)
 
 Engine = Literal["local", "ray"]
+DoParts = Callable[[FileRun], None]
 WINDOW = 4096  # rows that are sorted by length together, and the most that a run which is killed does again
 SCORES = 2**20  # of such rows: with many labels they are fewer
 
@@ -54,10 +56,9 @@ def predict_file(
     Args:
         model: The model.
         candidate_labels: Label names, or another form of [`read_candidates`].
-        source: `.jsonl`, `.json` or `.parquet` with a field `text`, `.csv` with a column `text`, `.txt` or no ending for
-            one text a line; standard input, one text a line, when None.
-        target: The file of results, `.csv`, `.parquet` or JSON Lines, put in place in one step at the end; standard output
-            when None.
+        source: `.jsonl`, `.json`, `.csv` or `.parquet` with a field `text`; `.txt`, no ending, or standard input when None:
+            one text a line.
+        target: `.csv`, `.parquet` or JSON Lines, put in place in one step at the end; standard output when None.
         multi_label: Sigmoid instead of softmax.
         batch_size: Texts per pass of the encoder.
         options: Further arguments of `model.predict`, such as JSON can hold.
@@ -75,8 +76,8 @@ def predict_file(
         ImportError: If `engine` is `ray` and Ray is not installed.
     """
     check_batch_size(batch_size)
-    processes = find_processes()
-    _check_ways(source, target, processes, engine)
+    check_nested(target, options or {})
+    check_ways(source, target, engine)
     settings = {"multi_label": multi_label, "batch_size": batch_size, **(options or {})}
     part_rows = count_window_rows(len(candidate_labels))
 
@@ -86,39 +87,20 @@ def predict_file(
     with model.keep_encoded_labels():
         if source is None or target is None:
             return classify_file(classify, source, target, keep_fields=keep_fields, part_rows=part_rows)
-        folder = PartFolder(target.with_name(target.name + ".parts"))
-        run, digest = _plan_run(source, target, folder, keep_fields, part_rows)
-        manifest: Manifest = {
-            "model": fingerprint_model(model),
-            "labels": candidate_labels,
-            "options": settings,
-            "fields": keep_fields,
-            "input": digest,
-            "part_rows": part_rows,
-        }
-        folder.check_or_begin(manifest, may_begin=processes.rank == 0)
+        basis: Basis = {"model": fingerprint_model(model), "labels": candidate_labels, "options": settings}
+        do_parts: DoParts | None = None
         if engine == "ray":
             from .ray_engine import classify_with_ray
 
-            with _tidy(run):
-                classify_with_ray(run, model, candidate_labels, settings)
-            return _finish(run)
-        if processes.count == 1:
-            with _tidy(run):
-                _classify_parts(run, classify, processes)
-            return _finish(run)
-        session = Session(folder, processes)
-        session.begin()
-        folder.check_or_begin(manifest, may_begin=False)  # what the first process began
-        _classify_parts(run, classify, processes)
-        if processes.rank > 0:
-            session.wait_for_result()
-            return 0
-        session.wait_for_others()
-        return _finish(run)
+            do_parts = partial(classify_with_ray, model=model, candidate_labels=candidate_labels, settings=settings)
+        return classify_in_parts(
+            classify, source, target, basis, keep_fields=keep_fields, part_rows=part_rows, do_parts=do_parts
+        )
 
 
-def _check_ways(source: Path | None, target: Path | None, processes: Processes, engine: Engine) -> None:
+def check_ways(source: Path | None, target: Path | None, engine: Engine = "local") -> None:
+    """Raise an error if the processes that were launched, or the engine, cannot do the work from there to there."""
+    processes = find_processes()
     if engine not in get_args(Engine):
         raise ValueError(f"Expected one of the engines {', '.join(get_args(Engine))}, found {engine!r}. Choose one.")
     if engine == "ray" and processes.count > 1:
@@ -175,6 +157,50 @@ def _finish(run: FileRun) -> int:
         raise
     run.folder.remove()
     return done
+
+
+def classify_in_parts(
+    classify: Classify,
+    source: Path,
+    target: Path,
+    basis: Basis,
+    *,
+    keep_fields: Sequence[str] | None = None,
+    part_rows: int | None = None,
+    do_parts: DoParts | None = None,
+) -> int:
+    """As [`classify_file`], but a run that was killed goes on, and the processes of a launcher share the work.
+
+    Args:
+        classify: Classifies as `predict` does.
+        source: See [`predict_file`].
+        target: See [`predict_file`].
+        basis: What `classify` depends on; parts of another run with another basis are refused.
+        keep_fields: See [`predict_file`].
+        part_rows: Rows of a part; `WINDOW` when left out.
+        do_parts: Does the parts that are missing, in place of this process.
+    """
+    part_rows = part_rows or WINDOW
+    processes, folder = find_processes(), PartFolder(target.with_name(target.name + ".parts"))
+    run, digest = _plan_run(source, target, folder, keep_fields, part_rows)
+    manifest: Manifest = {**basis, "fields": keep_fields, "input": digest, "part_rows": part_rows}
+    folder.check_or_begin(manifest, may_begin=processes.rank == 0)
+    if processes.count == 1:
+        with _tidy(run):
+            if do_parts is not None:
+                do_parts(run)
+            else:
+                _classify_parts(run, classify, processes)
+        return _finish(run)
+    session = Session(folder, processes)
+    session.begin()
+    folder.check_or_begin(manifest, may_begin=False)  # what the first process began
+    _classify_parts(run, classify, processes)
+    if processes.rank > 0:
+        session.wait_for_result()
+        return 0
+    session.wait_for_others()
+    return _finish(run)
 
 
 def _stream(

@@ -27,6 +27,10 @@ TYPES: dict[Kind, pyarrow.DataType] = {
     "json": pyarrow.string(),
 }
 OWN = {"sequence": pyarrow.string(), "labels": pyarrow.list_(pyarrow.string()), "scores": pyarrow.list_(pyarrow.float64())}
+# What options of a call add, where it has a type of its own in Parquet; all else as its kind says.
+ADDED = {"embedding": pyarrow.list_(pyarrow.float32())}
+# Options of a call, and what they add: objects within objects and long vectors, which no cell of a table can show.
+NESTED = {"explain": "explanation", "return_embeddings": "embedding", "return_hierarchical": "hierarchy"}
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 
 
@@ -93,6 +97,18 @@ def check_target(target: Path | None, source: Path | None) -> None:
             f"Expected a result of the type {', '.join(SUFFIXES)}, found {str(target)!r}. Name it so; without an ending it "
             "becomes JSON Lines."
         )
+
+
+def check_nested(target: Path | None, options: Mapping[str, Any]) -> None:
+    """Raise an error if the options of the call add what a `target` of CSV cannot show."""
+    if target is None or target.suffix.lower() != ".csv":
+        return
+    for option, name in NESTED.items():
+        if options.get(option):
+            raise ValueError(
+                f"Expected a result of the type .jsonl or .parquet with {option}, found {str(target)!r}. No cell of CSV can "
+                f"show the {name} of a text; name the result {target.with_suffix('.jsonl').name!r}."
+            )
 
 
 class Writer(Protocol):

@@ -148,6 +148,17 @@ def check_attention_interface(encoder: PreTrainedModel) -> None:
         )
 
 
+def isolate_labels(encoder: PreTrainedModel) -> nn.Parameter:
+    """Give an encoder [`isolated_attention`], and return the gates (layers, heads) of [`TextMemory`], without values yet.
+
+    Raises:
+        ValueError: As [`check_attention_interface`].
+    """
+    check_attention_interface(encoder)
+    encoder.set_attn_implementation(ISOLATED)
+    return nn.Parameter(torch.empty(encoder.config.num_hidden_layers, encoder.config.num_attention_heads))
+
+
 def encode_texts(
     encoder: PreTrainedModel, input_ids: torch.Tensor, attention_mask: torch.Tensor
 ) -> tuple[torch.Tensor, Features]:

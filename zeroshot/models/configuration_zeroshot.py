@@ -18,13 +18,13 @@ def check_class_template(template: str) -> str:
         ValueError: If it does not hold exactly one positional placeholder ``{}``.
     """
     try:
-        fields = [field for _, field, _, _ in Formatter().parse(template) if field is not None]
+        parsed = [tuple(rest) for _, *rest in Formatter().parse(template) if rest[0] is not None]
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"Expected a template with one placeholder {{}}, found {template!r} ({error}). "
             "Write it like 'This text is about {}.'; a literal brace is written twice."
         ) from error
-    if fields not in ([""], ["0"]):
+    if parsed not in ([("", "", None)], [("0", "", None)]):  # with a width it could make gigabytes of a label
         raise ValueError(
             f"Expected a template with exactly one placeholder {{}} for the label name, found {template!r}. "
             "Write it like 'This text is about {}.'."

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from .attention_zeroshot import ISOLATED, check_attention_interface, encode_candidates, encode_texts
+from .attention_zeroshot import ISOLATED, encode_candidates, encode_texts, isolate_labels
 from .configuration_cascade import CascadeConfig
 from .features_zeroshot import Features, list_candidates, scatter_candidates
 from .modeling_biencoder import pool_tokens
@@ -41,11 +41,8 @@ class CascadeForZeroShotClassification(ZeroShotPreTrainedModel):
 
     def __init__(self, config: CascadeConfig):
         super().__init__(config)
-        text_config = config.text_config
-        check_attention_interface(self.encoder)
-        self.encoder.set_attn_implementation(ISOLATED)
-        self.text_gates = nn.Parameter(torch.empty(text_config.num_hidden_layers, text_config.num_attention_heads))
-        self.residual = nn.Linear(3 * text_config.hidden_size, 1, bias=False)
+        self.text_gates = isolate_labels(self.encoder)
+        self.residual = nn.Linear(3 * config.text_config.hidden_size, 1, bias=False)
         self.post_init()
 
     @torch.no_grad()

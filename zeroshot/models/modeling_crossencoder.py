@@ -90,25 +90,14 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
             return self.scale_logits(outputs[..., 0])  # (B, N)
         return self.scale_logits(outputs[..., self.config.entailment_id] - outputs[..., self.config.contradiction_id])
 
-    def score_classes(
-        self,
-        text_features: Features,
-        class_features: Features,
-        num_labels: int,
-        *,
-        multi_label: bool = False,
-        candidate_mask: torch.Tensor | None = None,
+    def score_alternatives(
+        self, text_features: Features, class_features: Features, candidate_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """See the base class. An NLI head judges labels that share 1 by entailment alone; a single one shares with none."""
-        if self.config.head == "binary" or multi_label or num_labels == 1:
-            return super().score_classes(
-                text_features, class_features, num_labels, multi_label=multi_label, candidate_mask=candidate_mask
-            )
-        if candidate_mask is not None:
-            candidate_mask = candidate_mask.repeat_interleave(count_rows(class_features) // num_labels, dim=1)
+        """An NLI head judges labels that share 1 by entailment alone."""
+        if self.config.head == "binary":
+            return self.score(text_features, class_features, candidate_mask)
         outputs = self._judge_pairs(text_features, class_features, candidate_mask)
-        logits = self.scale_logits(outputs[..., self.config.entailment_id])  # (B, N * T)
-        return logits.unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
+        return self.scale_logits(outputs[..., self.config.entailment_id])  # (B, N)
 
     def _judge_pairs(self, texts: Features, classes: Features, candidate_mask: torch.Tensor | None) -> torch.Tensor:
         """The head's outputs (B, N, outputs), float32; zeros for pairs that are no candidates."""

@@ -24,7 +24,7 @@ from torch import nn
 from transformers import initialization as init
 from transformers.utils import logging
 
-from .attention_zeroshot import ISOLATED, check_attention_interface, encode_candidates, encode_texts
+from .attention_zeroshot import ISOLATED, encode_candidates, encode_texts, isolate_labels
 from .configuration_jointencoder import JointEncoderConfig
 from .encoder_zeroshot import find_first_position
 from .features_zeroshot import Features, list_candidates, scatter_candidates
@@ -45,12 +45,9 @@ class JointEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
 
     def __init__(self, config: JointEncoderConfig):
         super().__init__(config)
-        text_config = config.text_config
         if config.label_isolation:
-            check_attention_interface(self.encoder)
-            self.encoder.set_attn_implementation(ISOLATED)
-            self.text_gates = nn.Parameter(torch.empty(text_config.num_hidden_layers, text_config.num_attention_heads))
-        self.residual = nn.Linear(text_config.hidden_size, 1, bias=False)
+            self.text_gates = isolate_labels(self.encoder)
+        self.residual = nn.Linear(config.text_config.hidden_size, 1, bias=False)
         self.post_init()
 
     @torch.no_grad()

@@ -135,6 +135,12 @@ class ZeroShotPrediction(_Model):
         with self._inference(), progress_bar:
             return self._encode_sorted(encode, token_ids, check_batch_size(batch_size), progress_bar)
 
+    def score_alternatives(
+        self, text_features: Features, class_features: Features, candidate_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """As `score`, but logits for a softmax over the labels; only entailment heads tell the two apart."""
+        return self.score(text_features, class_features, candidate_mask)
+
     def score_classes(
         self,
         text_features: Features,
@@ -150,8 +156,8 @@ class ZeroShotPrediction(_Model):
             text_features: Of B texts.
             class_features: Of N * T rows, as [`encode_candidate_labels`] put them: the wordings of a label side by side.
             num_labels: N.
-            multi_label: Whether the logits are for a sigmoid or for a softmax over the labels. Only heads that judge both
-                ways differently (entailment) tell them apart.
+            multi_label: Whether the logits are for a sigmoid (`score`) or for a softmax over the labels
+                (`score_alternatives`); a single label shares with none.
             candidate_mask: (B, N) bool, true where a label is a candidate of the text; all are when left out. The logits
                 of other pairs mean nothing, and where pairs cost, they are not computed.
 
@@ -160,7 +166,8 @@ class ZeroShotPrediction(_Model):
         """
         if candidate_mask is not None:
             candidate_mask = candidate_mask.repeat_interleave(count_rows(class_features) // num_labels, dim=1)  # (B, N * T)
-        logits = self.score(text_features, class_features, candidate_mask)  # (B, N * T)
+        score = self.score if multi_label or num_labels == 1 else self.score_alternatives
+        logits = score(text_features, class_features, candidate_mask)  # (B, N * T)
         return logits.unflatten(1, (num_labels, -1)).mean(dim=2)  # (B, N)
 
     def count_room(self, class_features: Features) -> torch.Tensor:
