@@ -78,3 +78,18 @@ def test_what_does_not_fit_is_refused(encoder_dir: str, tmp_path: Path) -> None:
     assert "Expected --share from 0 to 1, found 1.5." in fail(*words, "--encoder", encoder_dir, "--share", "1.5")
     assert "Expected --encoder or --with, found both." in fail(*words, "--encoder", encoder_dir, "--with", "x")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_average_has_no_calibration_of_other_weights(
+    encoder_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its temperature was fitted on scores that the average does not give."""
+    stored = {"temperature": 2.0, "bias": 0.0, "default_threshold": 0.5, "thresholds": {}, "multi_label": False}
+    for name, calibration in (("plain", None), ("calibrated", stored)):
+        model = ARCHITECTURES["biencoder"].from_encoder(encoder_dir, calibration=calibration)
+        model.save_pretrained(tmp_path / name)
+        out = tmp_path / f"{name} average"
+        main(["average", str(tmp_path / name), "--encoder", encoder_dir, "--output", str(out)])
+        assert AutoModel.from_pretrained(out).config.calibration is None
+        said = f"The calibration of {tmp_path / name} is of other weights and was left out: zeroshot calibrate {out} ROWS"
+        assert (said in capsys.readouterr().out) == (name == "calibrated")

@@ -135,3 +135,21 @@ def test_options_that_cannot_be_are_refused(
     for call in (biencoder.as_pipeline(), biencoder.predict):
         with pytest.raises(ValueError, match=re.escape(message)):
             call(TEXTS, LABELS, **options)
+
+
+def test_a_single_candidate_is_refused_where_the_calibration_is_of_labels_that_share_1(
+    biencoder: ZeroShotPreTrainedModel,
+) -> None:
+    """The message speaks of the call as it was: nobody asked for multi_label."""
+    biencoder.config.calibration = {**CALIBRATION, "multi_label": False}
+    message = (
+        "Expected several candidate labels for every text, since this model was calibrated on labels that share 1, found "
+        "that text 1 has one candidate, 'law', which is judged alone. Give it a second label, or classify it without "
+        "calibrated scores and thresholds."
+    )
+    for options in ({"calibrated": True}, {"threshold": "calibrated"}):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            biencoder.predict(TEXTS[:2], [LABELS, ["law"]], **options)
+    assert len(biencoder.predict(TEXTS[:2], [LABELS, ["law", "rain"]], calibrated=True)) == 2
+    with pytest.raises(ValueError, match="multi_label=False, on which this model was calibrated, found a call with multi_l"):
+        biencoder.predict(TEXTS, LABELS, calibrated=True, multi_label=True)

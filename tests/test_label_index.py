@@ -112,6 +112,45 @@ def test_beyond_the_limit_faiss_proposes_and_logits_stay_the_models(build: Build
     check_found(index.search(TEXTS, 5, exact=True), logits, NAMES, 5)
 
 
+@pytest.mark.parametrize("architecture", ABLE)
+def test_long_texts_are_read_in_windows_as_predict_reads_them(build: Build, architecture: str) -> None:
+    """What a text says behind the first window counts, for the second stage too."""
+    model = build(architecture, **({"shortlist_size": 3} if ARCHITECTURES[architecture].has_shortlist else {}))
+    texts = [TEXTS[0], "the team scored a goal in the match. " * 10 + "bake the cake in the oven " * 20, TEXTS[1]]
+    expected = model.predict(texts, NAMES, multi_label=True)
+    index = LabelIndex.build(model, NAMES)
+    for top_k, batch_size in ((5, 64), (1, 1)):
+        found = index.predict(texts, top_k, batch_size=batch_size)
+        assert [one.get("windows") for one in found] == [one.get("windows") for one in expected] == [None, 5, None]
+        scores = torch.tensor([list(one["scores"].values()) for one in expected])
+        check_found([list(one["scores"].items()) for one in found], scores, NAMES, top_k)
+    if model.has_shortlist:
+        return
+    sigmoids = [[(name, torch.tensor(logit).sigmoid().item()) for name, logit in row] for row in index.search(texts, 5)]
+    check_found(sigmoids, scores, NAMES, 5)
+
+
+def test_faiss_proposes_for_every_window_and_logits_are_those_of_all(build: Build) -> None:
+    """A label that one window proposed may have a higher logit in another."""
+    model = build()
+    text = "the team scored a goal in the match. " * 10 + "bake the cake in the oven " * 20
+    [expected] = model.predict(text, NAMES, multi_label=True)
+    index = LabelIndex.build(model, NAMES, exact_limit=50)
+    propose, asked = index.store.approximate.propose, []
+
+    def propose_few(queries: torch.Tensor, count: int) -> torch.Tensor:
+        asked.append(len(queries))
+        return propose(queries, 3)
+
+    index.store.approximate.propose = propose_few
+    [found] = index.search([text], 3)
+    assert asked == [expected["windows"]] == [5]
+    for label, logit in found:
+        assert torch.tensor(logit).sigmoid().item() == pytest.approx(expected["scores"][label], abs=1e-5)
+    assert [logit for _, logit in found] == sorted((logit for _, logit in found), reverse=True)
+    assert len(index.search([text], 20)[0]) == 20, "fewer proposals than asked for: all are compared"
+
+
 @pytest.mark.parametrize("exact_limit", [50, 1000])
 @pytest.mark.parametrize("architecture", ["biencoder", "lateinteraction"])
 def test_labels_come_and_go_without_encoding_the_others(
@@ -249,6 +288,20 @@ def test_a_stale_index_says_which_part_has_changed(build: Build, tmp_path: Path,
         LabelIndex.load(tmp_path, model)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         index.add(["new"])
+
+
+def test_a_calibration_leaves_an_index_valid(build: Build, tmp_path: Path) -> None:
+    """It changes no vector; a million labels would be encoded anew for nothing."""
+    model = build()
+    index = LabelIndex.build(model, NAMES[:3])
+    index.save(tmp_path / "index")
+    pipeline = RetrieveRerankPipeline(model)
+    pipeline.index_documents(TEXTS)
+    pipeline.save(tmp_path / "documents")
+    model.config.calibration = {"temperature": 2.0}
+    index.add(["new"])
+    assert LabelIndex.load(tmp_path / "index", model).labels == NAMES[:3]
+    assert len(RetrieveRerankPipeline.load(tmp_path / "documents", model)) == len(TEXTS)
 
 
 def test_edited_labels_and_several_changes_are_named(build: Build, tmp_path: Path) -> None:

@@ -79,6 +79,20 @@ def test_a_field_that_the_file_does_not_have_is_an_error(tmp_path: Path, name: s
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("source", ["a.csv", None])
+def test_a_field_that_is_not_there_is_an_error_on_standard_output_too(
+    tmp_path: Path, source: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be null in every row."""
+    (tmp_path / "a.csv").write_text("text,id\none,1\n", encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", StandardInput(b"one\n"))
+    place = "columns of standard input" if source is None else "columns of '.*a.csv'"
+    for target in (None, tmp_path / "out.jsonl"):
+        with pytest.raises(ValueError, match=rf"Expected fields to keep among text.*, found 'idd'\. Check .* {place}\.$"):
+            classify_file(classify, tmp_path / source if source else None, target, keep_fields=["idd"])
+    assert not capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
 def test_a_field_that_a_row_lacks_is_null(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "a.jsonl", [{"text": "one", "id": 1}, {"text": "two"}])
     classify_file(classify, source, tmp_path / "out.jsonl", keep_fields=["id"])
@@ -236,6 +250,22 @@ def test_memory_does_not_grow_with_the_file(
 
 def test_with_many_labels_fewer_rows_are_held() -> None:
     assert [prediction.count_window_rows(labels) for labels in (2, 256, 1000, 10**6)] == [4096, 4096, 1048, 64]
+
+
+def test_what_is_scored_is_counted_whatever_form_the_labels_have(
+    biencoder: ZeroShotPreTrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hierarchy is no two labels because two stand at its top, and a string is no list of letters."""
+    counted: list[int] = []
+    monkeypatch.setattr(prediction, "count_window_rows", lambda number: counted.append(number) or 64)
+    (tmp_path / "a.txt").write_text("rain", encoding="utf-8")
+    for labels in (
+        "sports, music",
+        {"sports": {"goal": {}, "match": {}}, "music": {}},
+        {"sports": ["goal", "match"], "music": "a song"},
+    ):
+        predict_file(biencoder, labels, tmp_path / "a.txt", tmp_path / "out.jsonl")
+    assert counted == [2, 4, 3]
 
 
 def test_labels_are_encoded_once(

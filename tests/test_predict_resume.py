@@ -172,6 +172,7 @@ def test_a_moved_copy_of_the_same_model_and_input_goes_on(
         ({"options": {"class_templates": ["about {}"]}}, "options"),
         ({"keep_fields": ["id"]}, "fields to keep"),
         ({"model": True}, "model"),
+        ({"calibration": True}, "model"),
         ({"input": True, "multi_label": True}, "options, another input file"),
     ],
     ids=str,
@@ -187,6 +188,8 @@ def test_parts_of_something_else_are_not_taken(
     if change.pop("model", False):
         set_seed(2)
         biencoder = ARCHITECTURES["biencoder"].from_encoder(encoder_dir, class_templates=["of {}"])
+    if change.pop("calibration", False):
+        biencoder.config.calibration = {"temperature": 2.0}
     labels = change.pop("labels", LABELS)
     folder = str(begun) + ".parts"
     message = (

@@ -164,7 +164,7 @@ def _add_predict_verb(verbs) -> None:
     from .inference.call_options import add_call_options
 
     predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
-    predict.add_argument("model", help="folder or Hub id of a checkpoint")
+    predict.add_argument("model", help="folder or Hub id of a checkpoint, or folder of an export")
     predict.add_argument(
         "--labels",
         required=True,
@@ -191,7 +191,7 @@ def _add_predict_verb(verbs) -> None:
 
 def _add_index_verbs(verbs) -> None:
     index = verbs.add_parser("index", help="encode many labels once, to search them", allow_abbrev=False)
-    index.add_argument("model", help="folder or Hub id of a checkpoint")
+    index.add_argument("model", help="folder or Hub id of a checkpoint, or folder of an export")
     index.add_argument("--labels", required=True, help="label names: a JSON list, or .txt with one a line")
     index.add_argument("--output", required=True, help="folder of the index")
     index.add_argument("--batch_size", type=int, default=256, help="worded labels per pass (default %(default)s)")

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers.utils import logging
 
-from ..models.calibration_zeroshot import HIGHEST_TEMPERATURE, calibrate_logits
+from ..models.calibration_zeroshot import HIGHEST_TEMPERATURE, LOWEST_TEMPERATURE, calibrate_logits
 from .reliability import (
     OutOfScope,
     ReliabilityBin,
@@ -149,7 +149,8 @@ def fit_scale(logits: np.ndarray, targets: np.ndarray, *, method: Method, multi_
     optimizer.step(closure)
     with torch.no_grad():
         scale, bias = read()
-    return float(1 / scale), float(bias)
+    # At the bound itself, rounding would put it beyond, where no configuration takes it.
+    return min(max(float(1 / scale), LOWEST_TEMPERATURE), HIGHEST_TEMPERATURE), float(bias)
 
 
 def compute_scores(

@@ -10,6 +10,7 @@ from datasets import concatenate_datasets
 from ..data import EvaluationSet, Source, build_evaluation_set, load_source
 from ..data.reading import resolve_path
 from ..data.report_files import prepare_folder
+from ..models.calibration_zeroshot import check_calibration
 from ..models.inputs_zeroshot import check_batch_size
 from ..models.loading import find_config, load_model
 from .calibration import LEAST_POSITIVES, Method, Report, calibrate, check_rows, choose_method
@@ -65,7 +66,11 @@ def store_calibration(folder: Path, calibration: Mapping[str, Any], report: Repo
         folder: Of a checkpoint.
         calibration: See `models.calibration_zeroshot.check_calibration`.
         report: The second part of [`calibrate`]'s result.
+
+    Raises:
+        ValueError: If the checkpoint would not load with it; nothing is written then.
     """
+    check_calibration(dict(calibration))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # As `save_pretrained` writes it.
     _replace_file(

@@ -12,8 +12,8 @@ from transformers.utils import logging
 from ..data.reading import read_text
 from ..data.validation import read_label_file
 from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels
-from ..models.loading import load_model
 from .call_options import read_labels_file
+from .exported import ExportedEncoder, load_checkpoint_or_export
 from .label_index import LabelIndex, check_top_k
 from .parts import Basis
 from .prediction import Engine, check_ways, classify_file, classify_in_parts, count_window_rows, predict_file
@@ -48,7 +48,7 @@ def predict_command(
     """Classify the texts of a file, each process on a GPU of its own where there are some.
 
     Args:
-        model_name: Folder or Hub id of one of our checkpoints.
+        model_name: Folder or Hub id of one of our checkpoints, or folder of an export.
         labels: Names between commas, or a file of them: `.txt` with one a line, `.json` with whatever [`read_candidates`]
             takes.
         source: See [`predict_file`].
@@ -66,8 +66,8 @@ def predict_command(
         names = read_labels_file(Path(labels))
     else:
         names = check_candidate_labels(read_labels(Path(labels)) if Path(labels).suffix == ".txt" else labels)
-    model = load_model(model_name)
-    if engine == "local" and torch.cuda.is_available():
+    model = load_checkpoint_or_export(model_name)
+    if engine == "local" and torch.cuda.is_available() and not isinstance(model.encoder, ExportedEncoder):
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return predict_file(
         model,
@@ -85,7 +85,7 @@ def index_command(model_name: str, labels: Path, output: Path, *, batch_size: in
     """Encode the labels of a file and save the index.
 
     Args:
-        model_name: Folder or Hub id of one of our checkpoints.
+        model_name: Folder or Hub id of one of our checkpoints, or folder of an export.
         labels: A JSON list, or `.txt` with one name a line.
         output: Folder of the index; an index that is there is replaced.
         batch_size: Worded labels per pass of the encoder.
@@ -95,7 +95,8 @@ def index_command(model_name: str, labels: Path, output: Path, *, batch_size: in
         raise ValueError(f"Expected a folder for the index, found something else, {str(output)!r}. Choose another name.")
     names = read_labels(labels)
     try:
-        index = LabelIndex.build(load_model(model_name), names, batch_size=batch_size, show_progress_bar=sys.stderr.isatty())
+        model = load_checkpoint_or_export(model_name)
+        index = LabelIndex.build(model, names, batch_size=batch_size, show_progress_bar=sys.stderr.isatty())
     except ImportError as error:  # the extra is missing, and the message says which
         sys.exit(f"{type(error).__name__}: {error}")
     index.save(output)
@@ -128,7 +129,7 @@ def search_command(
     check_top_k(top_k)
     check_ways(source, target)
     try:
-        loaded = LabelIndex.load(index, None if model_name is None else load_model(model_name))
+        loaded = LabelIndex.load(index, None if model_name is None else load_checkpoint_or_export(model_name))
     except ImportError as error:
         sys.exit(f"{type(error).__name__}: {error}")
     part_rows = count_window_rows(min(top_k, len(loaded)))

@@ -5,6 +5,7 @@ not the encoder's: scale, bias, codes, projections), `config.json` and the token
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -16,6 +17,7 @@ from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOut
 
 from ..models import ARCHITECTURES, ZeroShotPreTrainedModel
 from ..models.attention_zeroshot import TextMemory
+from ..models.loading import load_model
 from .runtimes import SUFFIXES, Runtime, load_runtime
 
 SETTINGS_FILE, HEAD_FILE = "export.json", "head.safetensors"
@@ -30,12 +32,21 @@ class ExportSettings(TypedDict):
 
 
 class ExportedEncoder(nn.Module):
-    """Stands in for a transformers encoder."""
+    """Stands in for a transformers encoder.
 
-    def __init__(self, runtimes: dict[str, Runtime], config: Any):
+    Args:
+        runtimes: Its graphs, by name.
+        config: Of the encoder that was exported.
+        files: All files of the export with weights, which tell it from another one.
+        precision: Of matrix products.
+    """
+
+    def __init__(self, runtimes: dict[str, Runtime], config: Any, *, files: Sequence[Path], precision: str):
         super().__init__()
         self.config = config
         self.runtimes = runtimes
+        self.files = tuple(files)
+        self.precision = precision
 
     def _save_to_state_dict(self, *_arguments: Any) -> None:
         raise ValueError(
@@ -145,10 +156,19 @@ def load_exported(
         graph: load_runtime(folder / f"{graph}{suffix}", settings["format"], precision, threads)
         for graph in settings["graphs"]
     }
+    # Weights lie beside their graph in OpenVINO, and in ONNX beyond 2 GiB.
+    files = [*sorted(file for graph in settings["graphs"] for file in folder.glob(f"{graph}.*")), folder / HEAD_FILE]
     class_runtime = runtimes.pop("class_encoder", None)
-    model.encoder = ExportedEncoder(runtimes, model.encoder.config)
+    model.encoder = ExportedEncoder(runtimes, model.encoder.config, files=files, precision=precision)
     if class_runtime is not None:
-        model.class_encoder = ExportedEncoder({"encoder": class_runtime}, model.class_encoder.config)
+        parts, config = {"encoder": class_runtime}, model.class_encoder.config
+        model.class_encoder = ExportedEncoder(parts, config, files=files, precision=precision)
     model.load_state_dict(load_file(folder / HEAD_FILE), assign=True)
     model.tokenizer = AutoTokenizer.from_pretrained(folder, config=model.config.text_config)
+    model.name_or_path = str(folder)
     return model.eval()
+
+
+def load_checkpoint_or_export(name: str) -> ZeroShotPreTrainedModel:
+    """Load what predicts: the folder of an export, or a checkpoint as [`load_model`] does, with its errors."""
+    return load_exported(name) if (Path(name) / SETTINGS_FILE).is_file() else load_model(name)

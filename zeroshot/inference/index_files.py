@@ -13,9 +13,10 @@ import torch
 
 from ..data.reading import parse_json, read_text
 from ..models import ZeroShotPreTrainedModel
-from ..models.loading import load_model
+from .exported import ExportedEncoder, load_checkpoint_or_export
 
 FORMAT = 1
+CHUNK = 2**20  # bytes that are read at a time
 # What tells where a configuration was loaded from or which version wrote it, and changes no vector.
 PASSING_FIELDS = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version", "class_templates"}
 
@@ -45,19 +46,39 @@ def fingerprint_strings(strings: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_model(model: ZeroShotPreTrainedModel) -> Fingerprint:
-    """What a vector depends on, as SHA-256 by part: weights, tokenizer, templates, configuration."""
-    weights = hashlib.sha256()
+def _digest_weights(model: ZeroShotPreTrainedModel) -> str:
+    digest = hashlib.sha256()
+    if isinstance(model.encoder, ExportedEncoder):
+        digest.update(model.encoder.precision.encode())
+        for path in model.encoder.files:
+            digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+        return digest.hexdigest()
     for name, tensor in sorted(model.state_dict().items()):
-        weights.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        weights.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    configuration = json.dumps(_digest_configuration(model.config.to_dict()), sort_keys=True, default=str)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_model(model: ZeroShotPreTrainedModel) -> Fingerprint:
+    """What a vector depends on, as SHA-256 by part: weights (files of an export), tokenizer, templates, configuration."""
+    # A calibration changes no vector: the configuration counts as if there were none.
+    content = {**model.config.to_dict(), "calibration": None}
+    configuration = json.dumps(_digest_configuration(content), sort_keys=True, default=str)
     return {
-        "weights": weights.hexdigest(),
+        "weights": _digest_weights(model),
         "tokenizer": fingerprint_strings([_describe_tokenizer(model._require_tokenizer())]),
         "templates": fingerprint_strings(model.config.class_templates),
         "configuration": fingerprint_strings([configuration]),
     }
+
+
+def fingerprint_scores(model: ZeroShotPreTrainedModel) -> Fingerprint:
+    """What a score depends on: what a vector does, and the calibration."""
+    calibration = json.dumps(model.config.calibration, sort_keys=True)
+    return {**fingerprint_model(model), "calibration": fingerprint_strings([calibration])}
 
 
 def check_fingerprint(stored: Fingerprint, found: Fingerprint) -> None:
@@ -149,10 +170,10 @@ def load_source_model(settings: dict[str, Any], folder: Path) -> ZeroShotPreTrai
         ValueError: If nothing is known of it.
     """
     if "model_folder" in settings:
-        return load_model(str((folder / settings["model_folder"]).resolve()))
+        return load_checkpoint_or_export(str((folder / settings["model_folder"]).resolve()))
     if "model" not in settings:
         raise ValueError(
             f"Expected the name of a model in the index {str(folder)!r}, found none: it was built with one that was never "
             "saved. Pass the model."
         )
-    return load_model(settings["model"])
+    return load_checkpoint_or_export(settings["model"])

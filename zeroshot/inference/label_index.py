@@ -10,15 +10,19 @@ case and only a label can be missed. Architectures that compare token by token k
 Those that read text and label together have nothing to keep, except a cascade's first stage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from tqdm.auto import tqdm
 
 from ..models import ARCHITECTURES, ZeroShotPreTrainedModel
+from ..models.candidates_zeroshot import read_candidates
 from ..models.features_zeroshot import Features, concatenate_features
 from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels, check_texts
+from ..models.options_zeroshot import CallOptions
+from ..models.scoring_zeroshot import CandidateScorer
+from ..models.windows_zeroshot import fit_texts
 from .approximate_search import import_faiss
 from .index_files import (
     FORMAT,
@@ -32,12 +36,14 @@ from .index_files import (
     read_settings,
     write_json,
 )
-from .stores import EXACT_LIMIT, FeatureStore, Found, VectorStore, load_features, plan_removal
+from .stores import EXACT_LIMIT, FeatureStore, VectorStore, load_features, plan_removal
 
 LABELS_PER_PART = 4096  # encoded together, sorted by length
 TEXTS_PER_PART = 256
 SETTINGS_FILE = "index.json"
 LABELS_FILE = "labels.json"
+
+Ranked = list[tuple[str, float]]  # labels with their logits, falling
 
 
 def check_top_k(top_k: int) -> int:
@@ -185,26 +191,56 @@ class LabelIndex:
             self._labels[gap] = self._labels[mover]
         del self._labels[len(self) - len(labels) :]
 
-    def _find(self, texts: Sequence[str], top_k: int, exact: bool, batch_size: int) -> Found:
-        vectors = self.model.compared_vectors
-        names = None if vectors is None else [vectors]
-        features = self.model.encode_texts(texts, names=names, batch_size=batch_size)
-        if not isinstance(self.store, VectorStore):
-            return self.store.search(features, top_k)
-        products, positions = self.store.search(features[str(vectors)].float().cpu(), top_k, exact=exact)
-        with torch.no_grad():
-            return self.model.scale_logits(products.to(self.model.device)).cpu(), positions
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.model._require_tokenizer()(texts, add_special_tokens=True, verbose=False)["input_ids"]
 
-    def search(
-        self, texts: Sequence[str], top_k: int = 10, *, exact: bool = False, batch_size: int = 64
-    ) -> list[list[tuple[str, float]]]:
+    def _split(self, token_ids: Sequence[list[int]]) -> list[list[list[int]]]:
+        """The windows of each text, as `predict` reads them; of most texts one."""
+        limit = self.model.config.max_tokens
+        fitted = fit_texts(self.model._require_tokenizer(), token_ids, [limit] * len(token_ids), limit, "split")
+        return [fitted.token_ids[first:end] for first, end in fitted.spans]
+
+    def _find(
+        self, rows: list[list[int]], top_k: int, *, batch_size: int, exact: bool = False, pooled: bool = False
+    ) -> list[Ranked]:
+        """The best labels of each row of tokens, or of all rows together where they are windows of one text."""
+        if not rows:
+            return []
+        vectors = self.model.compared_vectors
+        features = self.model.encode_rows(rows, names=None if vectors is None else [vectors], batch_size=batch_size)
+        if isinstance(self.store, VectorStore):
+            queries = features[str(vectors)].float().cpu()
+            products, positions = self.store.search(queries, top_k, exact=exact, pooled=pooled)
+            with torch.no_grad():
+                logits = self.model.scale_logits(products.to(self.model.device)).cpu()
+        else:
+            logits, positions = self.store.search(features, top_k, pooled=pooled)
+        return [
+            [(self._labels[place], logit) for place, logit in zip(places, row, strict=True)]
+            for row, places in zip(logits.tolist(), positions.tolist(), strict=True)
+        ]
+
+    def _search(self, texts: Sequence[str], top_k: int, exact: bool, batch_size: int) -> Iterator[tuple[Ranked, int]]:
+        """Per text the best labels, and in how many windows it was read."""
+        for start in range(0, len(texts), TEXTS_PER_PART):
+            windows = self._split(self._tokenize(texts[start : start + TEXTS_PER_PART]))
+            short = [rows[0] for rows in windows if len(rows) == 1]
+            found = iter(self._find(short, top_k, exact=exact, batch_size=batch_size))
+            for rows in windows:
+                if len(rows) == 1:
+                    yield next(found), 1
+                else:
+                    yield self._find(rows, top_k, exact=exact, batch_size=batch_size, pooled=True)[0], len(rows)
+
+    def search(self, texts: Sequence[str], top_k: int = 10, *, exact: bool = False, batch_size: int = 64) -> list[Ranked]:
         """Find the labels with the highest logits; those of the first stage where the model has two.
 
         Args:
-            texts: B texts, none of them empty.
+            texts: B texts, none of them empty; a longer one than the model reads is read in windows, and a label has the
+                highest logit of all of them.
             top_k: How many labels of each text; all where there are fewer.
             exact: Whether all labels are compared, however many there are.
-            batch_size: Texts per pass of the encoder.
+            batch_size: Texts, or windows of them, per pass of the encoder.
 
         Returns:
             Per text (label, logit), by falling logit.
@@ -214,13 +250,7 @@ class LabelIndex:
             ValueError: If a text is empty, or `top_k` or `batch_size` is below 1.
         """
         texts, top_k = check_texts(texts), min(check_top_k(top_k), len(self))
-        check_batch_size(batch_size)
-        results = []
-        for start in range(0, len(texts), TEXTS_PER_PART):
-            logits, positions = self._find(texts[start : start + TEXTS_PER_PART], top_k, exact, batch_size)
-            for row, places in zip(logits.tolist(), positions.tolist(), strict=True):
-                results.append([(self._labels[place], logit) for place, logit in zip(places, row, strict=True)])
-        return results
+        return [found for found, _ in self._search(texts, top_k, exact, check_batch_size(batch_size))]
 
     def predict(self, texts: Sequence[str], top_k: int = 10, *, batch_size: int = 64) -> list[dict]:
         """Classify texts, as the model's own `predict` with every label of the index and `multi_label=True`.
@@ -229,38 +259,36 @@ class LabelIndex:
         rescores its shortlist; for that the labels found are encoded once more.
 
         Returns:
-            Per text `{"text": ..., "scores": {label: probability}}`, the `top_k` highest, falling.
+            Per text `{"text": ..., "scores": {label: probability}}`, the `top_k` highest, falling; `windows` where a text
+            was so long that it was read in several.
         """
         texts, top_k = check_texts(texts), min(check_top_k(top_k), len(self))
+        check_batch_size(batch_size)
         if self.model.has_shortlist:
             found = self._search_both_stages(texts, top_k, batch_size)
         else:
-            found = self.search(texts, top_k, batch_size=batch_size)
+            found = self._search(texts, top_k, False, batch_size)
         results = []
-        for text, labels in zip(texts, found, strict=True):
+        for text, (labels, windows) in zip(texts, found, strict=True):
             scores = torch.tensor([logit for _, logit in labels]).sigmoid().tolist()
-            results.append(
-                {"text": text, "scores": {label: score for (label, _), score in zip(labels, scores, strict=True)}}
-            )
+            result = {"text": text, "scores": {label: score for (label, _), score in zip(labels, scores, strict=True)}}
+            results.append({**result, "windows": windows} if windows > 1 else result)
         return results
 
-    def _search_both_stages(self, texts: Sequence[str], top_k: int, batch_size: int) -> list[list[tuple[str, float]]]:
-        # A label behind the shortlist keeps its first logit, and at most `top_k` of those can be among the best.
-        reach = top_k + self.model.config.shortlist_size
-        results = []
-        for start in range(0, len(texts), check_batch_size(batch_size)):
-            part = texts[start : start + batch_size]
-            found = [[label for label, _ in row] for row in self.search(part, reach, batch_size=batch_size)]
-            labels = list(dict.fromkeys(label for row in found for label in row))
-            column = {label: position for position, label in enumerate(labels)}
-            mask = torch.zeros(len(part), len(labels), dtype=torch.bool)
-            for position, row in enumerate(found):
-                mask[position, [column[label] for label in row]] = True
-            logits = self.model.predict_logits(part, labels, candidate_mask=mask, batch_size=batch_size)
-            values, columns = logits.masked_fill(~mask, float("-inf")).topk(top_k, dim=1)
-            for row_values, row_columns in zip(values.tolist(), columns.tolist(), strict=True):
-                results.append([(labels[place], logit) for place, logit in zip(row_columns, row_values, strict=True)])
-        return results
+    def _search_both_stages(self, texts: Sequence[str], top_k: int, batch_size: int) -> Iterator[tuple[Ranked, int]]:
+        # A label behind the shortlist keeps its first logit, and at most `top_k` of those can be among the best of a window.
+        reach = min(top_k + self.model.config.shortlist_size, len(self))
+        for start in range(0, len(texts), batch_size):
+            token_ids = self._tokenize(texts[start : start + batch_size])
+            windows = self._split(token_ids)
+            found = iter(self._find([row for rows in windows for row in rows], reach, batch_size=batch_size))
+            labels = [list(dict.fromkeys(label for _ in rows for label, _ in next(found))) for rows in windows]
+            scorer = CandidateScorer(self.model, CallOptions(multi_label=True), batch_size=batch_size)
+            candidates = [read_candidates(names) for names in labels]
+            for names, scored in zip(labels, scorer.score(token_ids, candidates, [True] * len(labels)), strict=True):
+                logits, columns = scored.logits.topk(top_k)
+                ranked = [(names[column], logit) for column, logit in zip(columns.tolist(), logits.tolist(), strict=True)]
+                yield ranked, scored.windows
 
     def save(self, folder: str | Path) -> None:
         """Write the index: tensors as safetensors, names and fingerprint as JSON, FAISS's lists where there are many.

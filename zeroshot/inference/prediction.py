@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 from transformers.utils import logging
 
 from ..models import ZeroShotPreTrainedModel
-from ..models.candidates_zeroshot import CandidateLabels
+from ..models.candidates_zeroshot import CandidateLabels, read_candidates
 from ..models.inputs_zeroshot import check_batch_size
 from .file_run import NO_TEXTS, Classify, FileRun, classify_rows, sort_out
-from .index_files import fingerprint_model
+from .index_files import fingerprint_scores
 from .parts import Basis, Manifest, PartFolder, Processes, Session, find_processes
 from .result_files import JsonLinesWriter, Record, Rejections, check_nested, check_target
-from .text_files import PartReader, check_source, iterate_rows, read_columns, read_file_facts
+from .text_files import PartReader, check_fields, check_source, iterate_rows, read_file_facts
 
 logger = logging.get_logger(__name__)
 
@@ -31,7 +31,7 @@ SCORES = 2**20  # of such rows: with many labels they are fewer
 
 
 def count_window_rows(num_labels: int) -> int:
-    """Rows that are classified together: with more than 256 labels fewer, so that their scores fit into memory."""
+    """Rows that are classified together: fewer with more than 256 labels (or phrasings of them), for the scores' memory."""
     return min(WINDOW, max(64, SCORES // max(num_labels, 1)))
 
 
@@ -79,7 +79,7 @@ def predict_file(
     check_nested(target, options or {})
     check_ways(source, target, engine)
     settings = {"multi_label": multi_label, "batch_size": batch_size, **(options or {})}
-    part_rows = count_window_rows(len(candidate_labels))
+    part_rows = count_window_rows(sum(map(len, read_candidates(candidate_labels).phrasings)))
 
     def classify(texts: list[str]) -> list[dict]:
         return model.predict(texts, candidate_labels, **settings)
@@ -87,7 +87,7 @@ def predict_file(
     with model.keep_encoded_labels():
         if source is None or target is None:
             return classify_file(classify, source, target, keep_fields=keep_fields, part_rows=part_rows)
-        basis: Basis = {"model": fingerprint_model(model), "labels": candidate_labels, "options": settings}
+        basis: Basis = {"model": fingerprint_scores(model), "labels": candidate_labels, "options": settings}
         do_parts: DoParts | None = None
         if engine == "ray":
             from .ray_engine import classify_with_ray
@@ -119,12 +119,7 @@ def _plan_run(
 ) -> tuple[FileRun, str]:
     check_source(source)
     check_target(target, source)
-    columns, facts = read_columns(source), read_file_facts(source)
-    if columns is not None and (unknown := [name for name in keep or () if name not in columns]):
-        raise ValueError(
-            f"Expected fields to keep among {', '.join(columns)}, found {unknown[0]!r}. Check keep_fields against the "
-            f"columns of {str(source)!r}."
-        )
+    columns, facts = check_fields(source, keep), read_file_facts(source)
     return FileRun(source, target, folder, keep, columns, facts.rows, part_rows), facts.digest
 
 
@@ -223,6 +218,7 @@ def classify_file(
     """As [`predict_file`], in one process and always from the start, with anything that classifies as `predict` does."""
     check_source(source)
     check_target(target, source)
+    check_fields(source, keep_fields)
     part_rows = part_rows or WINDOW
     if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)

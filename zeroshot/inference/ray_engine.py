@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 
 from ..models import ZeroShotPreTrainedModel
 from ..models.candidates_zeroshot import CandidateLabels
+from .exported import ExportedEncoder
 from .file_run import FileRun
 from .text_files import PartReader
 
@@ -50,7 +51,13 @@ def classify_with_ray(
 
     Raises:
         ImportError: If Ray is not installed.
+        ValueError: If the model is an exported one.
     """
+    if isinstance(model.encoder, ExportedEncoder):
+        raise ValueError(
+            "Expected a checkpoint with the engine ray, found an exported model, whose graphs stay in the process that "
+            "loaded them. Leave the engine out, or name the checkpoint that it was exported from."
+        )
     try:
         import ray
     except ImportError as error:

@@ -26,6 +26,11 @@ FAISS_FILE = "vectors.faiss"
 Found = tuple[torch.Tensor, torch.Tensor]  # values (B, k), float32, falling, and positions (B, k), int64
 
 
+def pool(scores: torch.Tensor) -> torch.Tensor:
+    """Scores (windows, n) of one text as one row (1, n), the highest of each."""
+    return scores.amax(dim=0, keepdim=True)
+
+
 def search_parts(score_part: Callable[[int, int], torch.Tensor], count: int, top_k: int) -> Found:
     """The highest of `count` rows, with memory for one part of them.
 
@@ -105,17 +110,30 @@ class VectorStore:
         self.vectors = self.vectors[: len(self) - len(removed)]
         self._choose_search()
 
-    def search(self, queries: torch.Tensor, top_k: int, *, exact: bool = False) -> Found:
+    def search(self, queries: torch.Tensor, top_k: int, *, exact: bool = False, pooled: bool = False) -> Found:
         """The rows with the highest product.
 
         Args:
             queries: (B, D), float32.
             top_k: k, at most N.
             exact: Whether all rows are compared, however many there are.
+            pooled: Whether the queries are windows of one text: a row has the highest product of all, and B is 1 in the
+                result.
         """
         if exact or self.approximate is None:
-            return search_parts(lambda start, stop: queries @ self.vectors[start:stop].T, len(self), top_k)
+
+            def score_part(start: int, stop: int) -> torch.Tensor:
+                products = queries @ self.vectors[start:stop].T
+                return pool(products) if pooled else products
+
+            return search_parts(score_part, len(self), top_k)
         positions = self.approximate.propose(queries, min(len(self), max(LEAST_CANDIDATES, CANDIDATES * top_k)))
+        if pooled:  # what one window proposed is compared with all of them
+            places = positions[positions >= 0].unique()
+            if len(places) < top_k:
+                return self.search(queries, top_k, exact=True, pooled=True)
+            values, order = pool(queries @ self.vectors[places].T).topk(top_k, dim=1)
+            return values, places[order]
         products = (self.vectors[positions.clamp(min=0)] @ queries.unsqueeze(2)).squeeze(2)  # (B, candidates)
         values, order = products.masked_fill(positions < 0, float("-inf")).topk(top_k, dim=1)
         positions = positions.gather(1, order)
@@ -186,13 +204,14 @@ class FeatureStore:
             self.features[name] = tensor[:kept]
 
     @torch.no_grad()
-    def search(self, text_features: Features, top_k: int) -> Found:
-        """The labels with the highest logits for texts whose features are on the model's device."""
+    def search(self, text_features: Features, top_k: int, *, pooled: bool = False) -> Found:
+        """The labels with the highest logits for texts whose features are on the model's device; `pooled` as above."""
 
         def score_part(start: int, stop: int) -> torch.Tensor:
             part = {name: tensor[start:stop].flatten(0, 1) for name, tensor in self.features.items()}
             part = {name: tensor.to(self.model.device) for name, tensor in part.items()}
-            return self.model.score_classes(text_features, part, stop - start, multi_label=True).cpu()
+            logits = self.model.score_classes(text_features, part, stop - start, multi_label=True).cpu()
+            return pool(logits) if pooled else logits
 
         return search_parts(score_part, len(self), top_k)
 

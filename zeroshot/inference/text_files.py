@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import islice
@@ -216,3 +216,19 @@ def check_source(source: Path | None) -> None:
             f"Expected a file of texts (.txt, {', '.join(SUFFIXES)}), found {str(source)!r}. Convert it, or give one text "
             "a line on standard input."
         )
+
+
+def check_fields(source: Path | None, keep: Sequence[str] | None) -> dict[str, pyarrow.DataType] | None:
+    """What [`read_columns`] says of a source, if it has the fields to keep or may have them row by row.
+
+    Raises:
+        ValueError: If a field is none of the columns.
+    """
+    columns = read_columns(source)
+    if columns is not None and (unknown := [name for name in keep or () if name not in columns]):
+        place = "of standard input" if source is None else f"of {str(source)!r}"
+        raise ValueError(
+            f"Expected fields to keep among {', '.join(columns)}, found {unknown[0]!r}. Check keep_fields against the "
+            f"columns {place}."
+        )
+    return columns

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .candidates_zeroshot import Candidates
-from .decisions_zeroshot import build_hierarchy, check_names, decide, find_calibration, find_thresholds, judge
+from .decisions_zeroshot import build_hierarchy, check_company, check_names, decide, find_calibration, find_thresholds, judge
 from .explain_zeroshot import check_one_window, explain_text
 from .inputs_zeroshot import check_batch_size
 from .options_zeroshot import CallOptions
@@ -83,6 +83,7 @@ class ZeroShotCall:
         # A single candidate is a yes-or-no question, also where the candidates of other texts share 1. A hierarchy is
         # never a single one: what is below a parent shares the parent's score.
         alone = [self.options.multi_label or (one.parents is None and len(one.names) == 1) for one in candidates]
+        check_company(self.calibration, self.options, candidates, alone)
         scored = self.scorer.score(token_ids, candidates, alone)
         scores = [
             judge(one.logits, labels, judged_alone=single, calibration=self.calibration)

@@ -32,6 +32,23 @@ def find_calibration(options: CallOptions, calibration: dict | None) -> dict | N
     return calibration
 
 
+def check_company(calibration: dict | None, options: CallOptions, candidates: Sequence[Candidates], alone: Sequence[bool]):
+    """Refuse a text with one candidate, a yes-or-no question, where the calibration is of labels that share 1.
+
+    Raises:
+        ValueError: With the text's position.
+    """
+    if calibration is None or calibration["multi_label"] or options.multi_label:
+        return
+    for position, (labels, single) in enumerate(zip(candidates, alone, strict=True)):
+        if single:
+            raise ValueError(
+                "Expected several candidate labels for every text, since this model was calibrated on labels that share 1, "
+                f"found that text {position} has one candidate, {labels.names[0]!r}, which is judged alone. Give it a "
+                "second label, or classify it without calibrated scores and thresholds."
+            )
+
+
 def judge(logits: torch.Tensor, candidates: Candidates, *, judged_alone: bool, calibration: dict | None) -> torch.Tensor:
     """Turn logits (n,) into scores (n,) between 0 and 1."""
     if calibration is not None:

@@ -126,6 +126,17 @@ class ZeroShotPrediction(_Model):
             Features of B rows, on the model's device.
         """
         token_ids = tokenize(self._require_tokenizer(), check_texts(texts), self.config.max_tokens, overflow="warn")
+        return self.encode_rows(token_ids, names=names, batch_size=batch_size, show_progress_bar=show_progress_bar)
+
+    def encode_rows(
+        self,
+        token_ids: list[list[int]],
+        *,
+        names: Sequence[str] | None = None,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+    ) -> Features:
+        """As [`encode_texts`], of texts or windows that are tokens already, at least one and none of them too long."""
         progress_bar = tqdm(total=len(token_ids), desc="Encoding", unit=" texts", disable=not show_progress_bar)
 
         def encode(input_ids: torch.Tensor, attention_mask: torch.Tensor, _: list[int]) -> Features:

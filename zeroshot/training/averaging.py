@@ -80,7 +80,7 @@ def _check_same_shapes(ours: list[dict[str, torch.Tensor]], theirs: list[dict[st
 
 
 def average_command(model: str, share: float, output: Path, encoder: str | None = None, other: str | None = None) -> str:
-    """Average a model, save it, and say what to do next.
+    """Average a model, save it without a calibration, which would be of other weights, and say what to do next.
 
     Args:
         model: Folder or Hub id of a finished model.
@@ -106,5 +106,9 @@ def average_command(model: str, share: float, output: Path, encoder: str | None 
     else:
         average_with_model(loaded, load_model(other), share)
         logger.info(f"All weights are {share:g} of {other} and {1 - share:g} of {model}.")
+    said = f"The average is in {output}. Measure it before you use it: zeroshot evaluate {output} --suite DIR"
+    if loaded.config.calibration is not None:
+        loaded.config.calibration = None
+        said += f"\nThe calibration of {model} is of other weights and was left out: zeroshot calibrate {output} ROWS"
     loaded.save_pretrained(output)
-    return f"The average is in {output}. Measure it before you use it: zeroshot evaluate {output} --suite DIR"
+    return said
