@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from zeroshot.benchmark.commands import benchmark_command, format_benchmark, summarise, summarise_runs
+from zeroshot.benchmark.commands import benchmark_command, format_benchmark, format_short, summarise, summarise_runs
 
 from .command_helpers import write_set
 
@@ -94,3 +94,11 @@ def test_tables_show_mean_and_spread_and_the_price() -> None:
     assert "| `biencoder` | .500 ± .000 / .250 ± .000 |" in table
     assert ".750 ± .071 / .600 ± .000 |" in table
     assert "| `biencoder` | 30 | 1,000 | 900 | 500 | 22.7 M | 1.5 | 1.0 |" in table
+    short = format_short(
+        summarise_runs({"biencoder": [one, {**other, "texts_per_second": {"10": 9.87, "100": 9, "1000": 5}}]}), ["public"]
+    )
+    assert "| `biencoder` | .500 ± .000 / .250 ± .000 | .750 ± .071 / .600 ± .000 | 30 |" in short
+    slow = format_short(
+        summarise_runs({"crossencoder": [{**one, "texts_per_second": {"10": 9.87, "100": 1, "1000": 0.1}}]}), []
+    )
+    assert slow.endswith("| `crossencoder` | .500 / .250 | 30 | 9.9 | 1.0 | 0.1 |")

@@ -76,6 +76,11 @@ def _show_share(value: Mapping[str, float | None]) -> str:
     return shown if value["deviation"] is None else shown + f" ± {value['deviation']:.3f}".replace("0.", ".")
 
 
+def _show_speed(value: float) -> str:
+    """Texts per second; below ten with a digit behind the point."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
 def format_benchmark(summary: Mapping[str, Mapping[str, Mapping[str, float | None]]], suites: Sequence[str]) -> str:
     """Two Markdown tables: how well, and at what price."""
     sets = [*PACKAGED_SETS, *suites]
@@ -90,9 +95,24 @@ def format_benchmark(summary: Mapping[str, Mapping[str, Mapping[str, float | Non
     head = ["architecture", "train texts/s", *counts, "parameters", "peak GiB in training", "peak GiB measuring"]
     lines += ["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for architecture, figures in summary.items():
-        cells = [f"{figures[name]['mean']:,.0f}" for name in ("train texts/s", *counts) if name in figures]
+        cells = [_show_speed(figures[name]["mean"] or 0.0) for name in ("train texts/s", *counts)]
         cells.append(f"{(figures['parameters']['mean'] or 0) / 1e6:.1f} M")
         cells += [f"{figures[name]['mean']:.1f}" for name in ("train GiB", "GiB")]
+        lines.append("| " + " | ".join([f"`{architecture}`", *cells]) + " |")
+    return "\n".join(lines)
+
+
+def format_short(summary: Mapping[str, Mapping[str, Mapping[str, float | None]]], suites: Sequence[str]) -> str:
+    """One Markdown table for a README: unseen labels, and texts per second."""
+    sets = ["unseen topics", *suites]
+    counts = [f"texts/s at {count} labels" for count in LABEL_COUNTS]
+    head = ["architecture", *(f"{name}: accuracy / macro-F1" for name in sets), "train texts/s", *counts]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for architecture, figures in summary.items():
+        cells = [
+            " / ".join(_show_share(figures[f"{name} {metric}"]) for metric in ("accuracy", "macro_f1")) for name in sets
+        ]
+        cells += [_show_speed(figures[name]["mean"] or 0.0) for name in ("train texts/s", *counts)]
         lines.append("| " + " | ".join([f"`{architecture}`", *cells]) + " |")
     return "\n".join(lines)
 
@@ -150,7 +170,7 @@ def benchmark_command(
         seeds: One training run for each.
         suites: Folders of test sets, measured besides the packaged ones.
         rows: The most rows of a set of the suites.
-        output: Folder for the models, `benchmark.json` and `benchmark.md`.
+        output: Folder for the models, `benchmark.json` and `benchmark.md` (a short table, and two whole ones).
         overrides: Further words of the training command line (`--max_steps 20`).
 
     Raises:
@@ -161,7 +181,8 @@ def benchmark_command(
         get_architecture(key)
     runs = _run_all(recipe, keys, seeds, suites, rows, output, overrides)
     summary = summarise_runs(runs)
-    table = format_benchmark(summary, [Path(suite).name for suite in suites])
+    names = [Path(suite).name for suite in suites]
+    table = f"{format_short(summary, names)}\n\n{format_benchmark(summary, names)}"
     words = ["zeroshot", "benchmark", recipe, "--architectures", *architectures, "--seeds", *map(str, seeds)]
     words += ["--rows", str(rows), *(word for suite in suites for word in ("--suite", suite))]
     command = shlex.join([*words, "--overrides", *overrides] if overrides else words)
