@@ -16,7 +16,10 @@ FILES = sorted(
     path.relative_to(reading.PACKAGED).as_posix() for path in reading.PACKAGED.rglob("*") if path.suffix == ".jsonl"
 )
 TRAINING = [name for name in FILES if name.endswith("train.jsonl")]
-HELD_OUT = ["variety/test.jsonl", "variety/validation.jsonl", "zero_shot/topics/test.jsonl"]
+HELD_OUT = [
+    *(f"{part}/{split}.jsonl" for part in ("tasks", "variety") for split in ("test", "validation")),
+    "zero_shot/topics/test.jsonl",
+]
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -41,7 +44,7 @@ def collect_labels(source: Source) -> set[str]:
 
 
 def test_the_packaged_data_has_training_and_held_out_sets() -> None:
-    assert {*HELD_OUT, "topics/train.jsonl", "variety/train.jsonl"} <= set(FILES)
+    assert {*HELD_OUT, *(f"{part}/train.jsonl" for part in ("tasks", "topics", "variety"))} <= set(FILES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -166,7 +169,7 @@ def test_the_data_card_states_the_figures_of_the_report(report: DataReport) -> N
         f"over windows of 500 words | {total['texts']['moving_type_token_ratio']:.3f}".replace("0.", "."),
         *(
             f"`{name}`, as a share of its maximum | {share[f'packaged:{name}.jsonl']:.3f}".replace("0.", ".")
-            for name in ("topics/train", "zero_shot/topics/test", "variety/train")
+            for name in ("topics/train", "zero_shot/topics/test", "variety/train", "tasks/train")
         ),
         f"only ever negatives | {len(total['labels']['only_negative'])} of {total['labels']['distinct']:,}",
     ):
