@@ -4,9 +4,12 @@ As a script: `torchrun --nproc_per_node 2 distributed_helpers.py JOB ENCODER ROW
 by killing itself in the middle of a run, or `resume`, which goes on with that run.
 """
 
+import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,8 @@ from transformers import set_seed
 import train
 from zeroshot.data import TrainingDataset, load_source
 from zeroshot.models import ARCHITECTURES
-from zeroshot.training import ZeroShotTrainer, ZeroShotTrainingArguments
+from zeroshot.training import ZeroShotTrainer, ZeroShotTrainingArguments, hooks, teachers
+from zeroshot.training.lora import merge_adapters
 from zeroshot.training.processes import count_processes
 
 BATCH_SIZE = 8  # over all processes
@@ -36,9 +40,13 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     arguments: dict[str, Any] = field(default_factory=dict)
     small: str = "three"  # what the last, incomplete batch holds: "three" texts or "one"
+    hard_negatives: int = 0
+    taught: bool = False
 
     def __str__(self) -> str:
         words = [f"{name}={value}" for name, value in (self.options | self.arguments).items()]
+        words += [f"hard_negatives={self.hard_negatives}"] if self.hard_negatives else []
+        words += ["taught"] if self.taught else []
         return " ".join([self.architecture, str(self.loss), *words, f"last={self.small}"])
 
 
@@ -61,6 +69,9 @@ CASES = [
     Case("cascade", "infonce", arguments={"gradient_cache_size": 2, "candidates_per_text": 3, "distillation_weight": 0.5}),
     Case("lateinteraction", "infonce", arguments={"gradient_cache_size": 1, "gradient_accumulation_steps": 2}),
     Case("biencoder", "infonce", arguments={"gradient_cache_size": 2, "bf16": True}),
+    Case("biencoder", "infonce", hard_negatives=1),
+    Case("biencoder", "bce", hard_negatives=1, taught=True),
+    Case("biencoder", "infonce", arguments={"lora_rank": 2, "learning_rate": 0.5}),
 ]
 
 
@@ -73,6 +84,31 @@ class RecordingTrainer(ZeroShotTrainer):
         return loss
 
 
+@contextmanager
+def listen() -> Iterator[list[str]]:
+    """What the trainer logs."""
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("zeroshot.training.trainer")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield heard
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+class CountingTeacher(teachers.Teacher):
+    """Counts the pairs that its process asks about."""
+
+    asked = 0
+
+    def _score_grid(self, texts: Any, features: dict, mask: torch.Tensor, batch_size: int) -> Any:
+        CountingTeacher.asked += int(mask.sum())
+        return super()._score_grid(texts, features, mask, batch_size)
+
+
 class DyingTrainer(ZeroShotTrainer):
     """Ends its process in the fifth step."""
 
@@ -83,8 +119,9 @@ class DyingTrainer(ZeroShotTrainer):
 
 
 def train_case(case: Case, encoder: str, rows: Path, output: Path, processes: int) -> dict[str, Any]:
-    """Losses of all batches, the weights, and how far they moved."""
+    """Losses of all batches, the weights, how far they moved, what was logged, and how many pairs a teacher was asked."""
     set_seed(1)
+    CountingTeacher.asked, teachers.TEXTS_PER_CHUNK, hooks.Teacher = 0, 4, CountingTeacher  # type: ignore[misc]
     settings = {"class_templates": ["{}", "about {}"], "dropout": 0.0, **case.options}
     model = ARCHITECTURES[case.architecture].from_encoder(encoder, **settings)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -93,6 +130,8 @@ def train_case(case: Case, encoder: str, rows: Path, output: Path, processes: in
     # hide a wrong scale.
     arguments = {"optim": "sgd", "learning_rate": 0.005, "max_grad_norm": 0.0, "max_steps": STEPS}
     arguments |= {"save_strategy": "no", "disable_tqdm": True}
+    if case.taught:
+        arguments |= {"teacher": str(rows / "teacher"), "teacher_cache": str(output / "scores")}
     args = ZeroShotTrainingArguments(
         output_dir=str(output),
         loss=case.loss,
@@ -101,11 +140,15 @@ def train_case(case: Case, encoder: str, rows: Path, output: Path, processes: in
         use_cpu=True,
         **(arguments | case.arguments),
     )
-    trainer = RecordingTrainer(model, args, train_dataset=TrainingDataset(sources, num_negatives=2, seed=0))
+    dataset = TrainingDataset(sources, num_negatives=2, hard_negatives=case.hard_negatives, seed=0)
+    with listen() as log:
+        trainer = RecordingTrainer(model, args, train_dataset=dataset)
     trainer.train()
+    merge_adapters(model)
     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     moved = max((weights[name] - before[name]).abs().max().item() for name in weights if "encoder" in name)
-    return {"losses": trainer.losses, "weights": weights, "moved": moved, "processes": count_processes()}
+    found = {"losses": trainer.losses, "weights": weights, "moved": moved, "processes": count_processes()}
+    return {**found, "log": "\n".join(log), "asked": CountingTeacher.asked}
 
 
 def run_recipe(encoder: str, rows: Path, output: Path) -> None:

@@ -291,7 +291,7 @@ def test_the_calibration_is_stored_and_used_after_a_reload(
     after = json.loads(config.read_text(encoding="utf-8"))
     stored = after.pop("calibration")
     assert before.pop("calibration") is None and before == after and config.stat().st_mode & 0o777 == 0o640
-    assert not list(checkpoint.glob("*.tmp"))
+    assert not list(checkpoint.glob("*.partial"))
     assert stored["method"] == "platt" and stored["multi_label"] and stored["rows"] == 84
     assert set(stored["thresholds"]) <= {"sports", "cooking", "politics"}
     # No folder of this machine goes to the Hub with the configuration.

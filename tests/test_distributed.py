@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import set_seed
 
 from zeroshot.data import TrainingExample, ZeroShotCollator
 from zeroshot.data.collation import list_share
 from zeroshot.models import ARCHITECTURES
-from zeroshot.training import ZeroShotTrainer, ZeroShotTrainingArguments
 
 from .conftest import build_tokenizer
-from .distributed_helpers import BATCH_SIZE, CASES, STEPS, Case, train_case
+from .distributed_helpers import CASES, STEPS, Case, train_case
 
 SCRIPT = Path(__file__).resolve().with_name("distributed_helpers.py")
 
@@ -32,9 +32,11 @@ def launch(job: str, encoder: str, rows: Path, output: Path) -> subprocess.Compl
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A closed label set of three, twelve rows; beside it three rows and one row that are labelled freely."""
+def rows(encoder_dir: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A closed label set of three, twelve rows; beside it three rows and one row that are labelled freely; a teacher."""
     folder = tmp_path_factory.mktemp("rows")
+    set_seed(5)
+    ARCHITECTURES["biencoder"].from_encoder(encoder_dir).save_pretrained(folder / "teacher")
     topics = {
         "sports": "goal player team match",
         "cooking": "cake oven sugar flour",
@@ -127,11 +129,14 @@ def test_processes_share_labels_and_agree_on_the_rest() -> None:
         assert torch.equal(shares[0][field], alone[field]) and torch.equal(shares[1][field], alone[field])
 
 
-def test_the_log_tells_the_batch_of_all_processes(
-    encoder_dir: str, rows: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    model = ARCHITECTURES["biencoder"].from_encoder(encoder_dir)
-    args = ZeroShotTrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=BATCH_SIZE, use_cpu=True)
-    with caplog.at_level("INFO", logger="zeroshot.training.trainer"):
-        ZeroShotTrainer(model, args)
-    assert "8 texts a batch over 1 process(es)" in caplog.text
+def test_the_log_tells_the_batch_of_all_processes(together: Path) -> None:
+    [log, *_] = [result["log"] for result in torch.load(together / "results_0.pt").values()]
+    assert "8 texts a batch over 2 process(es)" in log
+
+
+def test_processes_share_the_questions_to_a_teacher(together: Path, encoder_dir: str, rows: Path, tmp_path: Path) -> None:
+    """Were one to ask for all, the others would wait until ddp_timeout ends the run."""
+    [case] = [case for case in CASES if case.taught]
+    first, second = (torch.load(together / f"results_{rank}.pt")[str(case)]["asked"] for rank in (0, 1))
+    alone = train_case(case, encoder_dir, rows, tmp_path, processes=1)["asked"]
+    assert first and second and first + second == alone

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from zeroshot.cli import main
 from zeroshot.inference import LabelIndex, exported, load_exported
-from zeroshot.inference.index_files import fingerprint_model
+from zeroshot.inference.index_files import fingerprint_vectors
 from zeroshot.models import ZeroShotPreTrainedModel
 
 from .command_helpers import expect_records, fail, read_lines
@@ -68,12 +68,12 @@ def test_commands_take_the_folder_of_an_export(
 @pytest.mark.parametrize("change", ["encoder.onnx", "encoder.onnx.data", exported.HEAD_FILE, "precision"])
 def test_an_export_is_known_by_its_files_and_precision(export: Path, change: str) -> None:
     """Each of them changes vectors."""
-    before = fingerprint_model(load_exported(export))
-    assert fingerprint_model(load_exported(export)) == before
+    before = fingerprint_vectors(load_exported(export))
+    assert fingerprint_vectors(load_exported(export)) == before
     if change == exported.HEAD_FILE:
         head = load_file(export / change)
         save_file({name: tensor + 1 for name, tensor in head.items()}, export / change)
     elif change != "precision":
         (export / change).write_bytes(b"other weights")
-    found = fingerprint_model(load_exported(export, precision="bf16" if change == "precision" else "fp32"))
+    found = fingerprint_vectors(load_exported(export, precision="bf16" if change == "precision" else "fp32"))
     assert [part for part in before if before[part] != found[part]] == ["weights"]

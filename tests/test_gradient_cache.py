@@ -42,7 +42,9 @@ def compute_plain_step(
 ) -> tuple[float, dict[str, torch.Tensor]]:
     """The same, written out over the whole grid of `forward`."""
     model.zero_grad()
-    output = model(**build_inputs(model.tokenizer, TEXTS, LABELS, 64), candidate_mask=scored)
+    everywhere = torch.ones_like(SCORED) if model.has_shortlist else None  # in training no shortlist leaves a label out
+    mask = everywhere if scored is None else scored
+    output = model(**build_inputs(model.tokenizer, TEXTS, LABELS, 64), candidate_mask=mask)
     targets = TARGETS if scored is None else TARGETS.masked_fill(~scored, -100)
 
     def judge(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:

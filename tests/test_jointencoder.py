@@ -127,6 +127,7 @@ def test_attention_stays_isolating_whatever_is_asked_for(encoder_dir: str) -> No
         torch.testing.assert_close(model.predict_logits(TEXTS, LABELS), expected, atol=1e-5, rtol=0)
 
 
-def test_unknown_pooling_is_refused() -> None:
+@pytest.mark.parametrize("architecture", ["jointencoder", "cascade"])
+def test_unknown_pooling_is_refused(architecture: str) -> None:
     with pytest.raises(ValueError, match="Expected pooling to be one of mean, max, cls, found 'sum'"):
-        ARCHITECTURES["jointencoder"].config_class(pooling="sum")
+        ARCHITECTURES[architecture].config_class(pooling="sum")

@@ -214,7 +214,7 @@ def test_a_damaged_part_is_named(biencoder: ZeroShotPreTrainedModel, tmp_path: P
 def test_a_run_that_died_before_its_first_part_is_begun_anew(biencoder: ZeroShotPreTrainedModel, tmp_path: Path) -> None:
     write_texts(tmp_path, 10)
     (tmp_path / "out.jsonl.parts").mkdir()
-    (tmp_path / "out.jsonl.parts" / "manifest.json.77.tmp").write_text("{", encoding="utf-8")
+    (tmp_path / "out.jsonl.parts" / ".manifest.json.77.partial").write_text("{", encoding="utf-8")
     assert predict_here(biencoder, tmp_path, tmp_path / "out.jsonl") == 9
     assert not (tmp_path / "out.jsonl.parts").exists()
 

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers.utils import logging
 
+from ..files import write_json, write_text
 from ..models import ARCHITECTURES, get_architecture
 from .worker import LABEL_COUNTS, RESULTS, WorkerSettings
 
@@ -186,10 +187,6 @@ def benchmark_command(
     words = ["zeroshot", "benchmark", recipe, "--architectures", *architectures, "--seeds", *map(str, seeds)]
     words += ["--rows", str(rows), *(word for suite in suites for word in ("--suite", suite))]
     command = shlex.join([*words, "--overrides", *overrides] if overrides else words)
-    output.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"command": command, "summary": summary, "runs": runs}, indent=1)
-    for file, text in ((output / "benchmark.json", content), (output / "benchmark.md", f"`{command}`\n\n{table}")):
-        temporary = file.with_name(file.name + ".tmp")
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(file)
+    write_json(output / "benchmark.json", {"command": command, "summary": summary, "runs": runs})
+    write_text(output / "benchmark.md", f"`{command}`\n\n{table}\n")
     return table

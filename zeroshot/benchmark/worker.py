@@ -18,6 +18,7 @@ from ..console import run_command
 from ..data import build_evaluation_set, load_source
 from ..evaluation import compute_metrics, evaluate_model, load_suite
 from ..evaluation.speed import time_prediction
+from ..files import write_json
 from ..models import ZeroShotPreTrainedModel
 from ..models.loading import load_model
 from ..training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
@@ -114,10 +115,7 @@ def main(arguments: Sequence[str]) -> None:
     """Do the job of a settings file and write its result."""
     settings: WorkerSettings = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     result = JOBS[settings["job"]](settings)
-    path = Path(settings["output_dir"]) / RESULTS[settings["job"]]
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    write_json(Path(settings["output_dir"]) / RESULTS[settings["job"]], result)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """A data report as files: JSON, Markdown and plots, each written in one step."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import replace_file, write_json, write_text
 from .figures import Figures
 from .report import DataReport
 from .report_format import format_report
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
 PLOTS = ("label_frequencies.png", "words_per_text.png", "labels_per_text.png", "label_pairs.png")
 SHOWN_CHARACTERS = 30  # of a label beside the heat map
-
-
-def _replace_file(path: Path, content: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _load_figure_class() -> type["Figure"]:
@@ -80,9 +74,8 @@ def plot_report(report: DataReport, folder: Path) -> list[Path]:
         # Without pyplot: no window, no state of the process, no backend to choose.
         figure = figure_class(figsize=(8, 6), dpi=120, layout="constrained")
         plot(figure.subplots(), total)
-        temporary = folder / f"{name}.tmp"
-        figure.savefig(temporary, format="png")
-        temporary.replace(folder / name)
+        with replace_file(folder / name) as partial:
+            figure.savefig(partial, format="png")
     return [folder / name for name in PLOTS]
 
 
@@ -107,6 +100,6 @@ def write_report_files(report: DataReport, folder: Path) -> None:
         ValueError: If `folder` is a file.
     """
     prepare_folder(folder)
-    _replace_file(folder / "report.json", json.dumps(report, indent=2, ensure_ascii=False))
-    _replace_file(folder / "report.md", format_report(report))
+    write_json(folder / "report.json", report, indent=2)
+    write_text(folder / "report.md", format_report(report) + "\n")
     plot_report(report, folder)

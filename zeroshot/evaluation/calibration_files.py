@@ -10,6 +10,7 @@ from datasets import concatenate_datasets
 from ..data import EvaluationSet, Source, build_evaluation_set, load_source
 from ..data.reading import resolve_path
 from ..data.report_files import prepare_folder
+from ..files import replace_file, write_json, write_text
 from ..models.calibration_zeroshot import check_calibration
 from ..models.inputs_zeroshot import check_batch_size
 from ..models.loading import find_config, load_model
@@ -51,14 +52,6 @@ def _name_data(file: str) -> str:
     return file if path is None else path.name
 
 
-def _replace_file(path: Path, content: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    if path.exists():
-        temporary.chmod(path.stat().st_mode)
-    temporary.replace(path)
-
-
 def store_calibration(folder: Path, calibration: Mapping[str, Any], report: Report) -> None:
     """Write the calibration into `config.json` and the measurements into `calibration.json`, each in one step.
 
@@ -73,9 +66,7 @@ def store_calibration(folder: Path, calibration: Mapping[str, Any], report: Repo
     check_calibration(dict(calibration))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     # As `save_pretrained` writes it.
-    _replace_file(
-        folder / "config.json", json.dumps({**config, "calibration": calibration}, indent=2, sort_keys=True) + "\n"
-    )
+    write_text(folder / "config.json", json.dumps({**config, "calibration": calibration}, indent=2, sort_keys=True) + "\n")
     before, after = report["before"], report["after"]
     content = {
         **calibration,
@@ -90,7 +81,7 @@ def store_calibration(folder: Path, calibration: Mapping[str, Any], report: Repo
         "out_of_scope_after": after["out_of_scope"],
         **{name: value for name, value in report.items() if name not in ("before", "after")},
     }
-    _replace_file(folder / REPORT_FILE, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / REPORT_FILE, content, indent=2)
 
 
 def plot_reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin], path: Path) -> None:
@@ -107,9 +98,8 @@ def plot_reliability(before: Sequence[ReliabilityBin], after: Sequence[Reliabili
         axes.bar([one["lower"] for one in bins], [one["accuracy"] for one in bins], 1 / BINS, align="edge", alpha=0.5)
         axes.plot([one["confidence"] for one in bins], [one["accuracy"] for one in bins], marker="o")
         axes.set(title=title, xlabel="mean score", ylabel="share that holds", xlim=(0, 1), ylim=(0, 1))
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png")
-    temporary.replace(path)
+    with replace_file(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _show(value: Any) -> str:

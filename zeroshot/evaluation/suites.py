@@ -1,6 +1,5 @@
 """Measuring a model on a folder of test sets, beside the untrained encoder."""
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from transformers.utils import logging
 from ..data import EvaluationSet, build_evaluation_set, load_source
 from ..data.reading import expand_path
 from ..data.validation import read_label_file
+from ..files import write_json, write_text
 from ..models import ZeroShotPreTrainedModel
 from .breakdown import Breakdown, break_down, check_fields, read_groups
 from .metrics import METRICS, shortlist_recall
@@ -183,10 +183,5 @@ def write_report(path: Path, result: SuiteResult, **extra: Any) -> None:
         ValueError: See [`prepare_report`].
     """
     prepare_report(path)
-    for file, content in (
-        (path, json.dumps({**result, **extra}, indent=2, ensure_ascii=False)),
-        (path.with_suffix(".md"), str(extra.get("table", ""))),
-    ):
-        temporary = file.with_name(file.name + ".tmp")
-        temporary.write_text(content + "\n", encoding="utf-8")
-        temporary.replace(file)
+    write_json(path, {**result, **extra}, indent=2)
+    write_text(path.with_suffix(".md"), f"{extra.get('table', '')}\n")

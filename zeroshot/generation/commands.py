@@ -8,12 +8,12 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from transformers.utils import logging
 
+from ..files import write_json_lines, write_text
 from .arguments import GenerationArguments
 from .batch import BatchRunner
 from .card import build_card, count_reasons
 from .client import AnswerClient
 from .costs import compute_cost, estimate_answer_tokens, estimate_tokens
-from .files import write_atomically, write_json_lines
 from .journal import Journal
 from .manifest import Manifest, hash_pool, open_manifest, write_manifest
 from .plan import Plan
@@ -157,7 +157,7 @@ class Generation:
         ]
         if rejected:
             write_json_lines(self.folder / REJECTED_FILE, rejected)
-        write_atomically(self.folder / CARD_FILE, str(build_card(self.state, self.pool, self.manifest)))
+        write_text(self.folder / CARD_FILE, str(build_card(self.state, self.pool, self.manifest)))
 
     def describe_rows(self) -> str:
         """How far the run is, in one line."""

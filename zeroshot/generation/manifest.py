@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
+from ..files import write_json
 from ..version import __version__
 from .arguments import WITHOUT_EFFECT, ApiName, GenerationArguments
-from .files import write_json
 from .prompts import hash_prompts
 from .secrets import hide_user
 

@@ -13,10 +13,10 @@ from pydantic import BaseModel
 from transformers.utils import logging
 
 from ..data.duplicates import split_words
+from ..files import write_json
 from .arguments import GenerationArguments
 from .client import AnswerClient, RequestLostError
 from .costs import compute_cost
-from .files import write_json
 from .journal import Journal, Record, read_cost
 from .languages import find_script_problem
 from .manifest import hash_pool

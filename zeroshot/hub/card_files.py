@@ -1,12 +1,12 @@
 """A card as files: README.md, the speed that it shows, and its plots where matplotlib is installed."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from transformers.utils import logging
 
+from ..files import write_json, write_text
 from ..models.loading import load_model
 from ..training.watching import CURVE_FILE, draw_curve
 from . import DEFAULT_LICENCE
@@ -48,13 +48,6 @@ def _draw_plots(files: RunFiles) -> list[Path]:
     return drawn
 
 
-def _replace_text(path: Path, content: str) -> Path:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
-    return path
-
-
 def write_model_card(
     folder: Path, repo_id: str, *, licence: str = DEFAULT_LICENCE, output: Path | None = None
 ) -> list[Path]:
@@ -75,12 +68,13 @@ def write_model_card(
         ValueError: See [`build_model_card`].
     """
     if output is not None:
-        return [_replace_text(output, build_model_card(folder, repo_id, licence=licence))]
+        write_text(output, build_model_card(folder, repo_id, licence=licence))
+        return [output]
     files = read_run_files(folder)
     written = []
     if files.speed is None:
-        speed = record_speed(load_model(str(folder)))
-        written.append(_replace_text(folder / SPEED_FILE, json.dumps(speed, indent=1) + "\n"))
+        write_json(folder / SPEED_FILE, record_speed(load_model(str(folder))))
+        written.append(folder / SPEED_FILE)
     written += _draw_plots(files)
-    written.append(_replace_text(folder / "README.md", build_model_card(folder, repo_id, licence=licence)))
-    return written
+    write_text(folder / "README.md", build_model_card(folder, repo_id, licence=licence))
+    return [*written, folder / "README.md"]

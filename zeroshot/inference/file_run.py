@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow
 from transformers.utils import logging
 
+from ..files import replace_file
 from .parts import Part, PartFolder
 from .result_files import (
     ADDED,
@@ -21,7 +22,6 @@ from .result_files import (
     open_listing,
     open_writer,
     rename_fields,
-    replace_file,
 )
 from .text_files import PartReader, TextRow
 

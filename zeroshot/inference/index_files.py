@@ -1,84 +1,39 @@
 """Folders of encoded rows: whole or not there, and known to belong to one model."""
 
-import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..data.reading import parse_json, read_text
 from ..models import ZeroShotPreTrainedModel
+from ..models.fingerprints import Fingerprint, fingerprint_model, fingerprint_strings
 from .exported import ExportedEncoder, load_checkpoint_or_export
 
 FORMAT = 1
 CHUNK = 2**20  # bytes that are read at a time
-# What tells where a configuration was loaded from or which version wrote it, and changes no vector.
-PASSING_FIELDS = {"_name_or_path", "architectures", "auto_map", "dtype", "transformers_version", "class_templates"}
-
-Fingerprint = dict[str, str]  # by part
 
 
-def _digest_configuration(content: Any) -> Any:
-    if not isinstance(content, dict):
-        return content
-    return {name: _digest_configuration(value) for name, value in content.items() if name not in PASSING_FIELDS}
-
-
-def _describe_tokenizer(tokenizer) -> str:
-    if not tokenizer.is_fast:
-        return json.dumps([tokenizer.get_vocab(), tokenizer.init_kwargs], sort_keys=True, default=str)
-    backend = copy.deepcopy(tokenizer.backend_tokenizer)
-    backend.no_padding()  # both are left over from earlier calls, ours set them anew each time
-    backend.no_truncation()
-    return backend.to_str()
-
-
-def fingerprint_strings(strings: Iterable[str]) -> str:
-    """SHA-256 of strings in their order."""
-    digest = hashlib.sha256()
-    for string in strings:
-        digest.update(json.dumps(string).encode() + b"\n")
+def _digest_export(encoder: ExportedEncoder) -> str:
+    digest = hashlib.sha256(encoder.precision.encode())
+    for path in encoder.files:
+        digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
     return digest.hexdigest()
 
 
-def _digest_weights(model: ZeroShotPreTrainedModel) -> str:
-    digest = hashlib.sha256()
-    if isinstance(model.encoder, ExportedEncoder):
-        digest.update(model.encoder.precision.encode())
-        for path in model.encoder.files:
-            digest.update(f"\n{path.name} {path.stat().st_size}\n".encode())
-            with path.open("rb") as file:
-                while chunk := file.read(CHUNK):
-                    digest.update(chunk)
-        return digest.hexdigest()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def fingerprint_model(model: ZeroShotPreTrainedModel) -> Fingerprint:
-    """What a vector depends on, as SHA-256 by part: weights (files of an export), tokenizer, templates, configuration."""
-    # A calibration changes no vector: the configuration counts as if there were none.
-    content = {**model.config.to_dict(), "calibration": None}
-    configuration = json.dumps(_digest_configuration(content), sort_keys=True, default=str)
-    return {
-        "weights": _digest_weights(model),
-        "tokenizer": fingerprint_strings([_describe_tokenizer(model._require_tokenizer())]),
-        "templates": fingerprint_strings(model.config.class_templates),
-        "configuration": fingerprint_strings([configuration]),
-    }
+def fingerprint_vectors(model: ZeroShotPreTrainedModel) -> Fingerprint:
+    """What a vector depends on, of a checkpoint or of an export; see [`fingerprint_model`]."""
+    return fingerprint_model(model, _digest_export(model.encoder) if isinstance(model.encoder, ExportedEncoder) else None)
 
 
 def fingerprint_scores(model: ZeroShotPreTrainedModel) -> Fingerprint:
     """What a score depends on: what a vector does, and the calibration."""
     calibration = json.dumps(model.config.calibration, sort_keys=True)
-    return {**fingerprint_model(model), "calibration": fingerprint_strings([calibration])}
+    return {**fingerprint_vectors(model), "calibration": fingerprint_strings([calibration])}
 
 
 def check_fingerprint(stored: Fingerprint, found: Fingerprint) -> None:
@@ -93,23 +48,6 @@ def check_fingerprint(stored: Fingerprint, found: Fingerprint) -> None:
             f"Expected the model and the rows that the index was built from, found that its {' and '.join(changed)} changed "
             "since. Build the index anew, or bring back what it was built from."
         )
-
-
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Give the name of a file that takes the place of `path` if all goes well; who has the old one mapped keeps it."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON in one step."""
-    with replace_file(path) as temporary:
-        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path, kind: type) -> Any:

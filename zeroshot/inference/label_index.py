@@ -16,9 +16,11 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from ..files import write_json
 from ..models import ARCHITECTURES, ZeroShotPreTrainedModel
 from ..models.candidates_zeroshot import read_candidates
 from ..models.features_zeroshot import Features, concatenate_features
+from ..models.fingerprints import Fingerprint, fingerprint_strings
 from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels, check_texts
 from ..models.options_zeroshot import CallOptions
 from ..models.scoring_zeroshot import CandidateScorer
@@ -26,15 +28,12 @@ from ..models.windows_zeroshot import fit_texts
 from .approximate_search import import_faiss
 from .index_files import (
     FORMAT,
-    Fingerprint,
     check_fingerprint,
     describe_source,
-    fingerprint_model,
-    fingerprint_strings,
+    fingerprint_vectors,
     load_source_model,
     read_json,
     read_settings,
-    write_json,
 )
 from .stores import EXACT_LIMIT, FeatureStore, VectorStore, load_features, plan_removal
 
@@ -103,7 +102,7 @@ class LabelIndex:
         self.model = model
         self.store = store
         self._labels = list(labels)
-        self._fingerprint = fingerprint_model(model)
+        self._fingerprint = fingerprint_vectors(model)
 
     @classmethod
     def build(
@@ -162,7 +161,7 @@ class LabelIndex:
         known = [label for label in labels if label in present]
         if known:
             raise ValueError(f"Expected new labels, found {known[0]!r}, which is in the index. Leave it out.")
-        check_fingerprint(self._fingerprint, fingerprint_model(self.model))
+        check_fingerprint(self._fingerprint, fingerprint_vectors(self.model))
         check_count(self.model, len(self) + len(labels), self.store.exact_limit)
         features = encode_labels(self.model, labels, batch_size=check_batch_size(batch_size))
         if isinstance(self.store, VectorStore):
@@ -326,7 +325,7 @@ class LabelIndex:
         labels = read_json(folder / LABELS_FILE, list)
         model = load_source_model(settings, folder) if model is None else model
         check_fingerprint(
-            settings["fingerprint"], {**fingerprint_model(model), "labels": fingerprint_strings(map(str, labels))}
+            settings["fingerprint"], {**fingerprint_vectors(model), "labels": fingerprint_strings(map(str, labels))}
         )
         if model.compared_vectors is None:
             return cls(model, labels, FeatureStore(model, load_features(folder), settings["exact_limit"]))

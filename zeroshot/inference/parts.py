@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, TypedDict
 from transformers.utils import logging
 
 from ..data.reading import parse_json, read_text
-from .result_files import Kind, Record, replace_file
+from ..files import replace_file
+from .result_files import Kind, Record
 
 logger = logging.get_logger(__name__)
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..data.reading import to_json
+from ..files import replace_file
 from ..models.inputs_zeroshot import HALF_CHARACTER
 
 Record = dict[str, Any]
@@ -168,20 +168,6 @@ class ParquetWriter:
             for field in self._schema
         ]
         self._writer.write_table(pyarrow.Table.from_arrays(arrays, schema=self._schema))
-
-
-@contextmanager
-def replace_file(target: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of `target` in one step if all goes well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

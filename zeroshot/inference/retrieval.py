@@ -20,16 +20,16 @@ from typing import TypedDict
 
 import torch
 
+from ..files import write_json
 from ..models import ZeroShotPreTrainedModel
+from ..models.fingerprints import fingerprint_strings
 from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels, check_texts
 from .index_files import (
     FORMAT,
     check_fingerprint,
-    fingerprint_model,
-    fingerprint_strings,
+    fingerprint_vectors,
     read_json,
     read_settings,
-    write_json,
 )
 from .label_index import average_wordings, check_count, check_top_k
 from .ranking import measure_ranking
@@ -309,7 +309,7 @@ class RetrieveRerankPipeline:
                 "format": FORMAT,
                 **self._store.describe(),
                 "fingerprint": {
-                    **fingerprint_model(self.retriever),
+                    **fingerprint_vectors(self.retriever),
                     "documents": fingerprint_strings([*self._ids, *self._texts]),
                 },
             },
@@ -336,7 +336,7 @@ class RetrieveRerankPipeline:
         pipeline = cls(retriever, reranker, exact_limit=settings["exact_limit"])
         pipeline._ids, pipeline._texts = list(documents.get("ids", [])), list(documents.get("texts", []))
         found = {
-            **fingerprint_model(retriever),
+            **fingerprint_vectors(retriever),
             "documents": fingerprint_strings(map(str, [*pipeline._ids, *pipeline._texts])),
         }
         check_fingerprint(settings["fingerprint"], found)

@@ -10,10 +10,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ..files import replace_file
 from ..models import ZeroShotPreTrainedModel
 from ..models.features_zeroshot import Features, concatenate_features, count_rows
 from .approximate_search import ApproximateSearch
-from .index_files import replace_file
 
 EXACT_LIMIT = 100_000  # rows; beyond, comparing all of them costs more than encoding a text
 ROWS_PER_PART = 2**14

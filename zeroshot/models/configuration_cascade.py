@@ -1,6 +1,6 @@
 """Configuration of the cascade."""
 
-from .configuration_biencoder import POOLINGS
+from .configuration_biencoder import check_pooling
 from .configuration_zeroshot import ZeroShotConfig
 
 
@@ -20,11 +20,9 @@ class CascadeConfig(ZeroShotConfig):
     model_type = "zeroshot-cascade"
 
     def __init__(self, text_config=None, *, shortlist_size=16, text_gate_init_value=-2.0, pooling="mean", **kwargs):
-        if pooling not in POOLINGS:
-            raise ValueError(f"Expected pooling to be one of {', '.join(POOLINGS)}, found {pooling!r}. Choose one of them.")
         if shortlist_size < 1:
             raise ValueError(f"Expected shortlist_size of at least 1 label, found {shortlist_size}. Raise it.")
         self.shortlist_size = shortlist_size
         self.text_gate_init_value = text_gate_init_value
-        self.pooling = pooling
+        self.pooling = check_pooling(pooling)
         super().__init__(text_config, **kwargs)

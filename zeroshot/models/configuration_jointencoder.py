@@ -1,6 +1,6 @@
 """Configuration of the joint encoder."""
 
-from .configuration_biencoder import POOLINGS
+from .configuration_biencoder import check_pooling
 from .configuration_zeroshot import ZeroShotConfig
 
 
@@ -22,9 +22,7 @@ class JointEncoderConfig(ZeroShotConfig):
     model_type = "zeroshot-jointencoder"
 
     def __init__(self, text_config=None, *, label_isolation=True, text_gate_init_value=-4.0, pooling="mean", **kwargs):
-        if pooling not in POOLINGS:
-            raise ValueError(f"Expected pooling to be one of {', '.join(POOLINGS)}, found {pooling!r}. Choose one of them.")
         self.label_isolation = label_isolation
         self.text_gate_init_value = text_gate_init_value
-        self.pooling = pooling
+        self.pooling = check_pooling(pooling)
         super().__init__(text_config, **kwargs)

@@ -64,6 +64,11 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
         """The encoder without the head, which learns at the head's rate and has no initial weights to keep."""
         return [self.encoder.base_model]
 
+    @property
+    def tells_alternatives_apart(self) -> bool:
+        """An NLI head does: by entailment alone, or by entailment over contradiction."""
+        return self.config.head == "nli"
+
     @classmethod
     def describe_tokenizer(cls, tokenizer) -> dict:
         """How it puts pairs together."""

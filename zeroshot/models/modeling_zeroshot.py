@@ -106,6 +106,11 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
         """Whether a label's score is the same in any company of other candidates."""
         return True
 
+    @property
+    def tells_alternatives_apart(self) -> bool:
+        """Whether labels that share 1 are scored in another way than labels that are judged one by one."""
+        return False
+
     def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> Features:
         """Encode texts, (B, S) int64 twice, to whatever `score` needs of them: named tensors of B rows."""
         return self.read_text(self.encode_tokens(input_ids, attention_mask), attention_mask)

@@ -298,6 +298,7 @@ class ZeroShotPrediction(_Model):
         num_labels: int,
         *,
         score: ScoreTexts | None = None,
+        multi_label: bool = False,
         candidate_mask: torch.Tensor | None = None,
         batch_size: int = 64,
         show_progress_bar: bool = False,
@@ -311,6 +312,7 @@ class ZeroShotPrediction(_Model):
             num_labels: N.
             score: From the features of some texts and of the labels, N and the texts' part of `candidate_mask` to
                 (texts, N); `score_classes` when left out.
+            multi_label: What the logits of `score_classes` are for, see there.
             candidate_mask: Which labels are candidates of which text, (B, N) bool; all are when left out.
             batch_size: Texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
@@ -319,7 +321,11 @@ class ZeroShotPrediction(_Model):
         Returns:
             (B, N) on the CPU: raw logits, unless `score` gives something else.
         """
-        score = score or (lambda texts, classes, n, mask: self.score_classes(texts, classes, n, candidate_mask=mask))
+        score = score or (
+            lambda texts, classes, n, mask: self.score_classes(
+                texts, classes, n, multi_label=multi_label, candidate_mask=mask
+            )
+        )
         token_ids = tokenize(self._require_tokenizer(), texts, self.config.max_tokens, overflow=overflow)
         if overflow == "warn":
             self.warn_of_cut_texts([len(ids) for ids in token_ids], class_features)

@@ -10,6 +10,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from ..models.inputs_zeroshot import check_candidate_labels, check_texts
 from ..models.loading import DEFAULT_ENCODER
 from ..models.precision_zeroshot import supports_bfloat16
 from ..settings import COUNT, SHARE, Range, check_ranges, describe_field
@@ -26,6 +27,15 @@ FIXED: dict[str, Any] = {
     "train_sampling_strategy": "random",
     "dataloader_drop_last": False,
     "data_seed": None,
+    "bf16_full_eval": False,  # and so is evaluation, which scores all pairs of a set under `precision`
+    "fp16_full_eval": False,
+    "prediction_loss_only": False,
+    "eval_accumulation_steps": None,
+    "eval_do_concat_batches": True,
+    "eval_use_gather_object": False,
+    "batch_eval_metrics": False,
+    "include_for_metrics": [],
+    "auto_find_batch_size": False,  # what is mined and asked before an epoch depends on the size of its batches
 }
 
 
@@ -118,6 +128,14 @@ class DataArguments:
     def __post_init__(self):
         check_ranges(self)
         self.negative_weights = read_mapping(self.negative_weights, "negative_weights")
+        if self.example_texts:  # they are classified last of all, maybe hours later
+            if not self.example_labels:
+                raise ValueError(
+                    "Expected example_labels with example_texts, found none. Name candidate labels for them, or leave the "
+                    "texts out."
+                )
+            check_texts(self.example_texts)
+            check_candidate_labels(self.example_labels)
         for weight in self.source_weights:
             if not 0 <= weight < math.inf:
                 raise ValueError(f"Expected source_weights from 0 upwards, found {weight}. 0 leaves a file out.")
@@ -250,6 +268,11 @@ class ZeroShotTrainingArguments(TrainingArguments):
                 "Expected load_best_model_at_end with early_stopping_patience, found it off. "
                 "Set load_best_model_at_end: true, eval_strategy and metric_for_best_model."
             )
+        if self.pack_batches == "always" and self.gradient_cache_size is not None:
+            raise ValueError(
+                "Expected pack_batches auto or never with gradient_cache_size, whose passes are not packed, found always. "
+                "Leave one of the two out."
+            )
         if self.lora_rank is None and (self.lora_alpha is not None or self.lora_targets):
             raise ValueError("Expected lora_rank with lora_alpha or lora_targets, found none. Set it, or leave them out.")
         if self.push_to_hub and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.hub_model_id or ""):
@@ -276,6 +299,11 @@ class ZeroShotTrainingArguments(TrainingArguments):
     def loss_weights(self) -> dict[str, float]:
         """The losses by name with their weights."""
         return check_loss(self.loss)
+
+    @property
+    def batches_ahead(self) -> int:
+        """The most batches collated beyond that which is trained on: accelerate's one, and those of workers."""
+        return self.dataloader_num_workers * (self.dataloader_prefetch_factor or 2) + 1
 
     @property
     def loss_judges_pairs(self) -> bool:

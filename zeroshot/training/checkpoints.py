@@ -7,7 +7,6 @@ import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers import TrainingArguments
@@ -51,13 +50,6 @@ def check_folder(folder: Path) -> None:
             f"Expected a folder that can be written to for {str(folder)!r}, found {str(nearest)!r}, which cannot. Mend its "
             "permissions, or choose another --output_dir."
         )
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Replace a JSON file in one step, so that a run which dies leaves the old one or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False), encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _is_whole_file(path: Path) -> bool:

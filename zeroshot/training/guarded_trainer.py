@@ -69,8 +69,14 @@ class GuardedTrainer(Trainer):
         rows = inputs.pop(ROWS, None)
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self._guard is not None:
-            self._guard.check_loss(loss.item(), [] if rows is None else rows.tolist(), self.state)
+            whole = loss.item() * self.current_gradient_accumulation_steps  # of the batch: the Trainer takes its mean
+            self._guard.check_loss(whole, [] if rows is None else rows.tolist(), self.state)
         return loss
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """See `Trainer.get_batch_samples`; waiting for batches is a part of training."""
+        with self._clock.count():
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def _get_grad_norm(self, model, grad_norm=None):
         norm = super()._get_grad_norm(model, grad_norm)

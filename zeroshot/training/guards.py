@@ -15,7 +15,8 @@ from transformers.trainer_callback import TrainerState
 
 from ..data import TrainingDataset
 from ..data.expansion import TrainingExample
-from .checkpoints import explain_write_errors, write_json
+from ..files import write_json
+from .checkpoints import explain_write_errors
 
 FAILED_BATCH_FILE = "failed_batch.json"
 ROWS = "example_positions"  # what travels with a batch until the training step

@@ -69,23 +69,18 @@ def order_examples(dataset: TrainingDataset, lengths: Sequence[int], args: ZeroS
     return order
 
 
-def count_batches_ahead(args: ZeroShotTrainingArguments) -> int:
-    """How many batches, at most, are collated beyond that which is trained on: accelerate's one, and those of workers."""
-    return args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2) + 1
-
-
 def check_prefetching(args: ZeroShotTrainingArguments) -> None:
     """Negatives are used one interval after they were mined; a loader that is further ahead would not find them.
 
     Raises:
         ValueError: If it may be.
     """
-    ahead = count_batches_ahead(args)
     interval = args.mining_steps * args.gradient_accumulation_steps
-    if ahead > interval:
+    if args.batches_ahead > interval:
+        least = -(-args.batches_ahead // args.gradient_accumulation_steps)
         raise ValueError(
-            f"Expected mining_steps of at least {-(-ahead // args.gradient_accumulation_steps)}, because the data loader "
-            f"fetches {ahead} batches ahead, found {args.mining_steps}. Raise it, or lower dataloader_num_workers."
+            f"Expected mining_steps of at least {least}, because the data loader fetches {args.batches_ahead} batches "
+            f"ahead, found {args.mining_steps}. Raise it, or lower dataloader_num_workers."
         )
 
 
@@ -127,6 +122,4 @@ def add_teacher(trainer: "ZeroShotTrainer") -> None:
     model = load_teacher(args.teacher).to(args.device)
     teacher = Teacher(model, Path(args.teacher_cache), args.teacher, dataset.sentence_sources)
     trainer.data_collator.extras.append(teacher.build_grid)
-    batch_size = args.train_batch_size * args.world_size
-    per_step, ahead = batch_size * args.gradient_accumulation_steps, batch_size * count_batches_ahead(args)
-    trainer.add_callback(TeacherCallback(teacher, dataset, lambda: trainer.order or (), per_step, ahead))
+    trainer.add_callback(TeacherCallback(teacher, dataset, lambda: trainer.order or ()))

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from ..data import TrainingDataset, normalize_text
 from ..data.negatives import MinedNegatives
+from ..files import replace_file
 from ..models import ZeroShotPreTrainedModel
 from ..models.features_zeroshot import Features, count_rows, select_features
 from .arguments import ZeroShotTrainingArguments
@@ -156,6 +157,7 @@ class HardNegativeMiner:
             [self.texts[source][row] for row in rows],
             features,
             len(names),
+            multi_label=True,  # a mined label is judged by itself, as in training
             candidate_mask=None if (wanted | holds).all() else wanted | holds,
             batch_size=batch_size,
             overflow="cut",
@@ -244,10 +246,8 @@ class MiningCallback(TrainerCallback):
                     show_progress_bar=first and not self.args.disable_tqdm,
                 )
             if first:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                partial = file.with_suffix(".partial")
-                save_file({"labels": mined}, partial)
-                partial.replace(file)
+                with replace_file(file) as partial:
+                    save_file({"labels": mined}, partial)
                 self._remove_old_files(step)
             found = (mined >= 0).any(dim=1).sum().item()
             logger.info(f"Mined negatives at step {step}: {found} of {len(mined)} texts have some.")

@@ -233,7 +233,10 @@ def encode_rows(model: ZeroShotPreTrainedModel, rows: TextRows) -> Features:
 def score_texts(model: ZeroShotPreTrainedModel, rows: TextRows, classes: Features) -> torch.Tensor:
     """Logits of texts against all labels, (b, stages, N), float32: those of the model, then of its first stage."""
     texts = encode_rows(model, rows)
-    stages = [model.score(texts, classes, rows.scored)]
+    scored = rows.scored
+    if scored is None and model.has_shortlist:  # left to itself it would rescore a shortlist only
+        scored = torch.ones_like(rows.targets, dtype=torch.bool)
+    stages = [model.score(texts, classes, scored)]
     first = model.score_first_stage(texts, classes)
     if first is not None:
         stages.append(first)

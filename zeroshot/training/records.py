@@ -4,7 +4,6 @@ No path gets in: a file of rows or an encoder on this machine is known by its ba
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from huggingface_hub.repocard import metadata_load
 
 from ..data import EvaluationSet, Source
 from ..data.reading import PACKAGED, SUFFIXES, expand_path
+from ..files import write_json
 from ..version import __version__
 from .arguments import DataArguments, ModelArguments
 from .preparation import PreparedData
@@ -156,12 +156,6 @@ def describe_versions() -> dict[str, str]:
     return {"zeroshot": __version__, "python": platform.python_version(), **libraries}
 
 
-def _write(path: Path, content: Any) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(path)
-
-
 def record_run(
     trainer: ZeroShotTrainer, model: ModelArguments, data: DataArguments, prepared: PreparedData, *, resumed: bool
 ) -> None:
@@ -193,5 +187,5 @@ def record_run(
         "example_labels": data.example_labels,
     }
     folder = Path(trainer.args.output_dir)
-    _write(folder / DATA_FILE, rows)
-    _write(folder / RECORD_FILE, record)
+    write_json(folder / DATA_FILE, rows)
+    write_json(folder / RECORD_FILE, record)

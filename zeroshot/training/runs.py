@@ -13,10 +13,12 @@ from transformers.utils import logging
 
 from ..data import EvaluationSet
 from ..data.reading import resolve_path
+from ..files import write_json
 from ..models import ZeroShotConfig, ZeroShotPreTrainedModel, get_architecture
 from ..models.loading import build_untrained, load_model, resolve_encoder
+from ..models.modeling_zeroshot import TOKENIZER_FILES
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
-from .checkpoints import check_folder, explain_write_errors, find_last_checkpoint, write_json
+from .checkpoints import check_folder, explain_write_errors, find_last_checkpoint
 from .lora import merge_adapters
 from .preparation import split_names
 from .speed import set_training_attention
@@ -37,31 +39,51 @@ WITHOUT_EFFECT = frozenset(
     max_loss_ratio loss_guard_steps
     """.split()  # noqa: SIM905 - one word a line would hide what they have in common
 )
+# With load_best_model_at_end the result is one of the checkpoints.
+CHOOSES_CHECKPOINTS = frozenset({"save_steps", "save_strategy"})
+# What decides what a pretrained model in a folder computes: weights, whole or in parts, configuration, tokenizer.
+MODEL_FILES = (
+    *("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "config.json"),
+    *(*TOKENIZER_FILES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+)
 
 
 def collect_settings(*arguments: Any) -> dict[str, Any]:
     """Every setting on which the result depends, as JSON holds it."""
     settings: dict[str, Any] = {}
     for one in arguments:
-        values = one.to_dict() if isinstance(one, ZeroShotTrainingArguments) else dataclasses.asdict(one)
-        settings.update({name: value for name, value in values.items() if name not in WITHOUT_EFFECT})
+        if isinstance(one, ZeroShotTrainingArguments):
+            values, chosen = one.to_dict(), one.load_best_model_at_end
+        else:
+            values, chosen = dataclasses.asdict(one), False
+        ignored = WITHOUT_EFFECT - CHOOSES_CHECKPOINTS if chosen else WITHOUT_EFFECT
+        settings.update({name: value for name, value in values.items() if name not in ignored})
     return json.loads(json.dumps(settings, default=str, sort_keys=True))
+
+
+def _digest_file(path: Path) -> str:
+    """SHA-256, shortened, read in pieces: weights may be larger than memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**24):
+            digest.update(piece)
+    return digest.hexdigest()[:16]
 
 
 def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str | None = None) -> dict[str, str]:
     """SHA-256 of every local file that a run reads, by the name it was given: the same settings over other rows, or another
     encoder in the same folder, are another run. A moved project is the same one.
     """
-    paths: dict[str, Path] = {"encoder": Path(model.encoder) / "model.safetensors"}
-    if model.class_encoder is not None:
-        paths["class_encoder"] = Path(model.class_encoder) / "model.safetensors"
-    if teacher is not None:
-        paths["teacher"] = Path(teacher) / "model.safetensors"
+    paths: dict[str, Path] = {}
+    for part, folder in (("encoder", model.encoder), ("class_encoder", model.class_encoder), ("teacher", teacher)):
+        if folder is not None:
+            found = sorted(path for pattern in MODEL_FILES for path in Path(folder).glob(pattern))
+            paths.update({f"{part}/{path.name}": path for path in found})
     for files in (data.train_files, data.validation_files, data.zero_shot_files):
         for name in split_names(files):
             if (path := resolve_path(name)) is not None:
                 paths[name], paths[f"labels.json beside {name}"] = path, path.parent / "labels.json"
-    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in paths.items() if path.is_file()}
+    digests = {name: _digest_file(path) for name, path in paths.items() if path.is_file()}
     return {f"content of {name}": digest for name, digest in digests.items()}
 
 
@@ -84,7 +106,7 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
     """Decide whether a run in `output_dir` goes on, is finished, or starts afresh.
 
     Raises:
-        ValueError: If the folder holds checkpoints of a run with other settings or other data.
+        ValueError: If the folder holds checkpoints or the final model of a run with other settings or other data.
         OSError: If the folder cannot be written to.
     """
     folder = Path(training.output_dir)
@@ -101,7 +123,7 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
     if not changed and earlier.get("finished"):
         logger.warning(f"The run in {folder} is finished, with these settings (--resume never starts over).")
         return Run(finished=True)
-    if changed and checkpoint is not None:
+    if changed and (checkpoint is not None or earlier.get("finished")):
         name = changed[0]
         raise ValueError(
             f"Expected the settings of the run that {str(folder)!r} holds, found {name} changed from "
@@ -157,7 +179,10 @@ def build_model(model: ModelArguments, training: ZeroShotTrainingArguments) -> Z
     if model.class_encoder is not None:
         options["class_encoder"] = resolve_encoder(model.class_encoder)
     built = build_untrained(architecture, model.encoder, model.class_templates, dropout=model.dropout, **options)
-    set_training_attention(built, model.attn_implementation, training.pack_batches, training.device.type)
+    in_passes = training.gradient_cache_size is not None
+    set_training_attention(
+        built, model.attn_implementation, training.pack_batches, training.device.type, in_passes=in_passes
+    )
     return built
 
 
@@ -209,8 +234,15 @@ def finish_training(
     merge_adapters(trainer.model)
     if trainer.args.initial_weight_share:
         average_weights(trainer.model, initial, trainer.args.initial_weight_share)
-    if not trainer.args.loss_judges_pairs and sets:
-        fit_bias(trainer.model, sets)
+    if not trainer.args.loss_judges_pairs:
+        if sets:
+            fit_bias(trainer.model, sets)
+        else:
+            logger.warning(
+                f"{' and '.join(trainer.args.loss_weights)} does not see the bias, and there are no validation rows to fit "
+                "it on: labels are ranked as trained, but a score by itself (multi_label) means nothing. Set "
+                "validation_files or validation_share."
+            )
     file = Path(trainer.args.output_dir) / SETTINGS_FILE
     with explain_write_errors(file.parent):
         trainer.save_model()

@@ -1,12 +1,13 @@
 """Distillation: the labels that an example brings are also scored by a teacher, which the model learns to agree with.
 
-A teacher is any of our models or a published NLI classifier. Its scores are kept on disk by what they depend on (weights
-and wordings of the teacher, text, label), so that a second run and a resumed one pay nothing.
+A teacher is any of our models or a published NLI classifier. Its scores are kept on disk by what they depend on (weights,
+tokenizer and wordings of the teacher, text, label), so that a second run and a resumed one pay nothing.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from transformers import TrainerCallback
 from transformers.utils import logging
 
 from ..data import TrainingDataset, TrainingExample
+from ..files import replace_file, write_json
 from ..models import ARCHITECTURES, CrossEncoderForZeroShotClassification, ZeroShotPreTrainedModel
 from ..models.features_zeroshot import count_rows, select_features
+from ..models.fingerprints import fingerprint_model, fingerprint_strings
 from ..models.loading import find_config, load_model
 from .losses import distillation_loss
 
@@ -43,25 +46,6 @@ def load_teacher(name: str) -> ZeroShotPreTrainedModel:
     if model_type in {architecture.config_class.model_type for architecture in ARCHITECTURES.values()}:
         return load_model(name)
     return CrossEncoderForZeroShotClassification.from_nli_checkpoint(name, encoder_kwargs={"trust_remote_code": False})
-
-
-def _drop_places(settings: dict) -> dict:
-    """A configuration without what tells where it came from."""
-    return {
-        name: _drop_places(value) if isinstance(value, dict) else value
-        for name, value in settings.items()
-        if name not in ("_name_or_path", "transformers_version", "auto_map", "architectures", "dtype")
-    }
-
-
-def fingerprint_model(model: ZeroShotPreTrainedModel) -> str:
-    """SHA-256, shortened, of all that decides a model's scores."""
-    settings = json.dumps(_drop_places(model.config.to_dict()), sort_keys=True, default=str)
-    digest = hashlib.sha256(settings.encode())
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def hash_pairs(pairs: Iterable[tuple[str, str, bool]]) -> np.ndarray:
@@ -106,11 +90,9 @@ class ScoreCache:
 
     def add(self, keys: np.ndarray, scores: np.ndarray) -> None:
         """Keep scores, in a file that is whole or not there."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / f"scores-{hashlib.sha256(keys.tobytes()).hexdigest()[:16]}.safetensors"
-        partial = file.with_suffix(".partial")
-        save_file({"keys": keys, "scores": scores}, partial)
-        partial.replace(file)
+        with replace_file(file) as partial:
+            save_file({"keys": keys, "scores": scores}, partial)
         self._merge(keys, scores)
         self.read_files.add(file)
 
@@ -129,7 +111,7 @@ class Teacher:
     def __init__(self, model: ZeroShotPreTrainedModel, folder: Path, name: str = "", sentence_sources: Iterable[int] = ()):
         self.model = model
         self.name = name
-        self.fingerprint = fingerprint_model(model)
+        self.fingerprint = fingerprint_strings(fingerprint_model(model).values())[:32]
         self.cache = ScoreCache(folder / self.fingerprint)
         self.sentence_sources = frozenset(sentence_sources)
 
@@ -143,11 +125,24 @@ class Teacher:
         names = dict.fromkeys(example["positives"] + example["negatives"])
         return [(example["text"], name, sentences) for name in names]
 
-    def score(self, examples: Iterable[TrainingExample], *, batch_size: int = 64, show_progress_bar: bool = False) -> int:
+    def score(
+        self,
+        examples: Iterable[TrainingExample],
+        *,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+        share: tuple[int, int] = (0, 1),
+    ) -> int:
         """Score the pairs that are not in the cache yet; returns how many those were.
 
         What is scored together follows from the examples and from the cache at the beginning, so that a run that was
         interrupted amid this call gets the same scores, bit by bit.
+
+        Args:
+            examples: The same in every process.
+            batch_size: Texts per pass of the encoder.
+            show_progress_bar: Whether to show pairs done and the time left.
+            share: This process and how many there are; each takes every so many-th chunk of texts.
         """
         self.cache.reload()
         wanted: dict[tuple[str, bool], dict[str, None]] = {}
@@ -157,13 +152,22 @@ class Teacher:
         scored = 0
         for sentences in (False, True):
             own = {text: list(labels) for (text, kind), labels in wanted.items() if kind == sentences}
-            scored += self._score_kind(own, sentences, batch_size, show_progress_bar)
+            scored += self._score_kind(own, sentences, batch_size, show_progress_bar, share)
         return scored
 
-    def _score_kind(self, wanted: dict[str, list[str]], sentences: bool, batch_size: int, show_progress_bar: bool) -> int:
+    def _score_kind(
+        self,
+        wanted: dict[str, list[str]],
+        sentences: bool,
+        batch_size: int,
+        show_progress_bar: bool,
+        share: tuple[int, int],
+    ) -> int:
         keys = {text: hash_pairs((text, label, sentences) for label in labels) for text, labels in wanted.items()}
         missing = {text: np.isnan(self.cache.find(own)) for text, own in keys.items()}
-        count = int(sum(own.sum() for own in missing.values()))
+        texts = list(wanted)
+        starts = range(share[0] * TEXTS_PER_CHUNK, len(texts), share[1] * TEXTS_PER_CHUNK)
+        count = int(sum(missing[text].sum() for start in starts for text in texts[start : start + TEXTS_PER_CHUNK]))
         if not count:
             return 0
         labels = list(dict.fromkeys(label for names in wanted.values() for label in names))
@@ -171,9 +175,8 @@ class Teacher:
         features = self.model.encode_candidate_labels(labels, ["{}"] if sentences else None)
         wordings = count_rows(features) // len(labels)
         device = next(iter(features.values())).device
-        texts = list(wanted)
         with tqdm(total=count, desc="Asking the teacher", unit=" pairs", disable=not show_progress_bar) as progress_bar:
-            for start in range(0, len(texts), TEXTS_PER_CHUNK):
+            for start in starts:
                 chunk = [text for text in texts[start : start + TEXTS_PER_CHUNK] if missing[text].any()]
                 if not chunk:
                     continue
@@ -195,15 +198,11 @@ class Teacher:
 
     def _score_grid(self, texts: Sequence[str], features: dict, mask: torch.Tensor, batch_size: int) -> np.ndarray:
         """Logits (B, N), float32, of the pairs in `mask`."""
-        model, labels = self.model, mask.shape[1]
-        logits = model.score_texts(
+        logits = self.model.score_texts(
             texts,
             features,
-            labels,
-            # Judged one by one: the logit of a pair must not depend on which other labels are asked about.
-            score=lambda own, classes, n, candidates: model.score_classes(
-                own, classes, n, multi_label=True, candidate_mask=candidates
-            ),
+            mask.shape[1],
+            multi_label=True,  # the logit of a pair must not depend on which other labels are asked about
             candidate_mask=mask,
             batch_size=batch_size,
             overflow="cut",
@@ -217,7 +216,7 @@ class Teacher:
             "fingerprint": self.fingerprint,
             "class_templates": list(self.model.config.class_templates),
         }
-        (self.cache.folder / "teacher.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
+        write_json(self.cache.folder / "teacher.json", note)
 
     def build_grid(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> dict[str, torch.Tensor]:
         """`teacher_logits` (B, N), float32: not a number where the teacher was not asked. See `ZeroShotCollator.extras`."""
@@ -246,37 +245,34 @@ class TeacherCallback(TrainerCallback):
         teacher: Who is asked.
         dataset: Where the examples come from.
         read_order: Gives the order of the examples in the epoch.
-        examples_per_step: Over all processes.
-        examples_ahead: How many the data loader may fetch beyond the last step.
     """
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        dataset: TrainingDataset,
-        read_order: Callable[[], Iterable],
-        examples_per_step: int,
-        examples_ahead: int,
-    ):
+    def __init__(self, teacher: Teacher, dataset: TrainingDataset, read_order: Callable[[], Iterable]):
         self.teacher = teacher
         self.dataset = dataset
         self.read_order = read_order
-        self.examples_per_step = examples_per_step
-        self.examples_ahead = examples_ahead
 
     def on_epoch_begin(self, args, state, control, **kwargs):
         """Called before the epoch's batches are drawn."""
         order = list(self.read_order())
-        steps_per_epoch = max(-(-len(order) // self.examples_per_step), 1)
+        batch_size = args.train_batch_size * args.world_size  # read here: a trial of a search may vary it
+        per_step = batch_size * args.gradient_accumulation_steps
+        steps_per_epoch = max(-(-len(order) // per_step), 1)
         begun = state.global_step // steps_per_epoch * steps_per_epoch
-        wanted = max(state.max_steps - begun, 0) * self.examples_per_step + self.examples_ahead
+        wanted = max(state.max_steps - begun, 0) * per_step + batch_size * args.batches_ahead
         examples = [self.dataset[index] for index in islice(order, wanted)]
-        with args.main_process_first(local=True, desc="asking the teacher"):
-            count = self.teacher.score(
-                examples,
-                batch_size=args.per_device_eval_batch_size,
-                show_progress_bar=not (args.disable_tqdm or args.process_index),
-            )
+        ask = partial(
+            self.teacher.score,
+            examples,
+            batch_size=args.per_device_eval_batch_size,
+            show_progress_bar=not (args.disable_tqdm or args.process_index),
+        )
+        # Each asks about its share: were one to ask for all, the others' wait would end in ddp_timeout.
+        count = ask(share=(args.process_index, args.world_size))
+        if args.world_size > 1:
+            args.distributed_state.wait_for_everyone()
+            with args.main_process_first(local=True, desc="asking the teacher"):
+                count += ask()  # what a machine without the others' folder does not know yet
         alone = sum(len(self.teacher.list_pairs(example)) < 2 for example in examples)
         logger.info(f"The teacher scored {count} pairs; its scores are in {self.teacher.cache.folder}.")
         if alone:

@@ -24,6 +24,7 @@ from .lora import has_adapters, list_merged, save_trained
 from .memory import keep_freed_memory
 from .objective import BatchObjective
 from .parameters import assign_rates, describe_trained
+from .searching import init_model
 from .sources import EpochSampler
 
 logger = logging.get_logger(__name__)
@@ -107,7 +108,7 @@ class ZeroShotTrainer(GuardedTrainer):
         _check_best_metric(args, eval_dataset)
         given = model
         if model is None:
-            model = kwargs["model_init"](None)  # tells the collator what the models of all trials have in common
+            model = init_model(kwargs.get("model_init"))
         if train_dataset is not None:
             kwargs.setdefault(
                 "data_collator",
@@ -255,16 +256,16 @@ class ZeroShotTrainer(GuardedTrainer):
         """
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(dataset, dict):
-            metrics: dict[str, float] = {}
-            for name, one in dataset.items():
-                metrics.update(self._measure(one, f"{metric_key_prefix}_{name}"))
-            first = f"{metric_key_prefix}_{next(iter(dataset))}_"
-            means: dict[str, float] = {}
-            for key in [key.removeprefix(first) for key in metrics if key.startswith(first)]:
-                values = [metrics[f"{metric_key_prefix}_{name}_{key}"] for name in dataset]
-                means[f"{metric_key_prefix}_mean_{key}"] = sum(values) / len(values)
+            prefixes = [f"{metric_key_prefix}_{name}" for name in dataset]
+            measured = [self._measure(one, prefix) for one, prefix in zip(dataset.values(), prefixes, strict=True)]
+            # Set by set, because the name of one may be the beginning of another's.
+            bare = [
+                {key.removeprefix(f"{prefix}_"): value for key, value in one.items()}
+                for one, prefix in zip(measured, prefixes, strict=True)
+            ]
+            means = {f"{metric_key_prefix}_mean_{key}": sum(one[key] for one in bare) / len(bare) for key in bare[0]}
             self.log(means)
-            metrics.update(means)
+            metrics = {key: value for one in (*measured, means) for key, value in one.items()}
         else:
             metrics = self._measure(dataset, metric_key_prefix)
         # Once for all sets: early stopping by a mean would not see it among the metrics of one set.
@@ -279,22 +280,26 @@ class ZeroShotTrainer(GuardedTrainer):
                 "Build it with build_evaluation_set(load_source(...))."
             )
         start = time.time()
-        logits = self._score(dataset)
+        # The loss sees what training sees: a label judged by itself. Measures are of labels that share 1, as in `predict`.
+        logits = self._score(dataset, multi_label=True)
         targets = torch.from_numpy(dataset.targets)
         metrics = {f"{metric_key_prefix}_loss": self.loss(logits, targets).item()}
         if self.compute_metrics is not None:
+            if self.accelerator.unwrap_model(self.model).tells_alternatives_apart:
+                logits = self._score(dataset, multi_label=False)
             computed = self.compute_metrics(EvalPrediction(predictions=logits.numpy(), label_ids=dataset.targets))
             metrics.update({f"{metric_key_prefix}_{name}": value for name, value in computed.items()})
         metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(dataset)))
         self.log(metrics)
         return metrics
 
-    def _score(self, dataset: EvaluationSet) -> torch.Tensor:
+    def _score(self, dataset: EvaluationSet, *, multi_label: bool) -> torch.Tensor:
         model = self.accelerator.unwrap_model(self.model)
         with torch.autocast(self.args.device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
             return model.predict_logits(
                 dataset.texts,
                 dataset.candidate_labels,
+                multi_label=multi_label,
                 candidate_mask=dataset.candidate_mask,
                 batch_size=self.args.per_device_eval_batch_size,
             )

@@ -1,8 +1,9 @@
 """What can be seen of a run while it goes: a table and a curve in its folder, texts per second, the progress bar."""
 
+import contextlib
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 from transformers.utils import logging
 
+from ..files import replace_file
 from .checkpoints import explain_write_errors
 
 logger = logging.get_logger(__name__)
@@ -22,7 +24,9 @@ Entry = dict[str, Any]
 
 
 class Clock(TrainerCallback):
-    """Texts per second of training itself: evaluating and saving do not count. Full batches are assumed."""
+    """Texts per second of training itself, collating included: evaluating, saving, mining and asking a teacher, which come
+    between two steps, do not count. Full batches are assumed.
+    """
 
     def __init__(self):
         self.seconds = 0.0
@@ -31,29 +35,26 @@ class Clock(TrainerCallback):
 
     def take_speed(self, texts_per_step: int) -> float | None:
         """Texts per second since the last call, None where there was no step."""
-        speed = self.steps * texts_per_step / self.seconds if self.seconds else None
+        speed = self.steps * texts_per_step / self.seconds if self.steps else None
         self.seconds, self.steps = 0.0, 0
         return speed
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    @contextlib.contextmanager
+    def count(self) -> Iterator[None]:
+        """Count the time of what is done inside, which belongs to a step and comes before it."""
+        start = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - start
+
+    def on_step_begin(self, args, state, control, **kwargs):
         """Start."""
         self.mark = time.perf_counter()
 
     def on_step_end(self, args, state, control, **kwargs):
-        """Count the time since the last step, or since what was done between the two."""
-        now = time.perf_counter()
+        """Count the step."""
         if self.mark is not None:
-            self.seconds += now - self.mark
+            self.seconds += time.perf_counter() - self.mark
             self.steps += 1
-        self.mark = now
-
-    def on_evaluate(self, args, state, control, **kwargs):
-        """Leave the evaluation out."""
-        self.mark = time.perf_counter()
-
-    def on_save(self, args, state, control, **kwargs):
-        """Leave the saving out."""
-        self.mark = time.perf_counter()
 
 
 class BarCallback(ProgressCallback):
@@ -109,9 +110,8 @@ def draw_curve(history: Sequence[Entry], file: Path) -> bool:
             axes.plot(*zip(*points, strict=True), marker=".", label=name)
         axes.set(title=title, xlabel="step")
         axes.legend(fontsize=7)
-    partial = file.with_name(f"partial_{file.name}")  # the end of the name tells matplotlib the format
-    figure.savefig(partial, dpi=120)
-    partial.replace(file)
+    with replace_file(file) as partial:
+        figure.savefig(partial, dpi=120, format="png")
     return True
 
 
