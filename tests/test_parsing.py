@@ -87,7 +87,7 @@ def test_every_registered_loss_can_be_chosen(name: str) -> None:
         ('class_templates: ["{}", "It is {}."]', ["{}", "It is {}."]),
         ('class_templates:\n  - "{}"\n  - "a: {}, b"', ["{}", "a: {}, b"]),
         ("example_texts: []", []),
-        ("example_texts: ['-5 degrees', 'שלום', '🎉 \"q\"', 'a,b', '']", ["-5 degrees", "שלום", '🎉 "q"', "a,b", ""]),
+        ("example_labels: ['-5 degrees', 'שלום', '🎉 \"q\"', 'a,b', '']", ["-5 degrees", "שלום", '🎉 "q"', "a,b", ""]),
     ],
 )
 def test_yaml_value_arrives_with_its_type(write: Write, line: str, expected: Any) -> None:
