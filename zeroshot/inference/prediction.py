@@ -80,10 +80,7 @@ def predict_file(
     check_ways(source, target, engine)
     settings = {"multi_label": multi_label, "batch_size": batch_size, **(options or {})}
     part_rows = count_window_rows(sum(map(len, read_candidates(candidate_labels).phrasings)))
-
-    def classify(texts: list[str]) -> list[dict]:
-        return model.predict(texts, candidate_labels, **settings)
-
+    classify = partial(model.predict, candidate_labels=candidate_labels, **settings)
     with model.keep_encoded_labels():
         if source is None or target is None:
             return classify_file(classify, source, target, keep_fields=keep_fields, part_rows=part_rows)
