@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from zeroshot.cli import main
-from zeroshot.inference.call_options import add_call_options, read_call_options, read_labels_file
+from zeroshot.inference.call_options import add_call_options, read_call_options, read_labels, read_labels_file
 from zeroshot.models import ZeroShotPreTrainedModel
 from zeroshot.models.options_zeroshot import CHOICES, CallOptions
 
@@ -39,7 +39,10 @@ def test_words_become_options_and_nothing_else_is_said() -> None:
     [
         (["--threshold", "high"], "Expected a threshold from 0 to 1, found 'high'."),
         (["--threshold", "NaN"], "Expected a threshold from 0 to 1, found nan."),
-        (["--none_label", "x"], "Expected a threshold with none_label"),
+        (["--threshold", "2"], 'a number for each label like {"sports": 0.4, "politics": 0.6}, or'),
+        (["--none_label", "x"], "below which 'x' is decided for, found none. Add one, such as 0.5."),
+        (["--threshold", "0", "--none_label", ""], "Expected none_label to be a name, found ''. Write one such as 'none of"),
+        (["--explain", "-1"], "Expected explain to be the number of labels to explain, found -1. 1 explains the best one."),
         (["--template", "x"], "exactly one placeholder {}"),
         (["--top_k", "0"], "Expected top_k of at least 1 label, found 0."),
     ],
@@ -83,7 +86,7 @@ def test_predict_writes_what_the_options_add(biencoder: ZeroShotPreTrainedModel,
         (None, FileNotFoundError, "Expected a file of labels, found no file"),
         ("{", ValueError, "found broken JSON in column 2"),
         ('"a,b"', ValueError, "Expected a list or an object of labels in"),
-        ("[]", ValueError, "Expected at least one candidate label, found none."),
+        ("[]", ValueError, "found none. Write a list of names."),
         ('["a", 3]', TypeError, "Expected every candidate label to be a string, found int at position 1: 3."),
         ('{"a": {"b": 3}}', TypeError, "below 'b', found int: 3."),
     ],
@@ -94,3 +97,50 @@ def test_files_of_labels_are_checked(tmp_path: Path, content: str | None, error:
     with pytest.raises(error, match=re.escape(message)) as caught:
         read_labels_file(tmp_path / "labels.json")
     assert "labels.json" in str(caught.value)
+
+
+def test_label_lines_are_read_and_blank_ones_skipped(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes("\ufeffsports\r\n\r\nlive music\n  \n\n".encode())
+    assert read_labels(str(tmp_path / "labels.txt")) == ["sports", "live music"]
+
+
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_file_of_labels_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "labels.txt"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=rf"^Expected labels in {re.escape(repr(str(path)))}, found none\. Write one a line\.$"
+    ):
+        read_labels(str(path))
+
+
+@pytest.mark.parametrize("words", ["labels.csv", "lists/labels.jsonl", "labels"])
+def test_a_file_that_cannot_be_read_is_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """Every text would be called 'labels.csv'."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels").write_text("sports\n", encoding="utf-8")
+    message = (
+        f"Expected label names between commas or a file of them (.txt, .json), found {words!r}. Write the file as .txt, one "
+        f"name a line; a label that is called so has a comma behind it: '{words},'."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_labels(words)
+    assert read_labels(f"{words},") == [words]
+
+
+@pytest.mark.parametrize("words", ["version 2.0", "St. Louis", "and/or", "node.js,react.js", "yes"])
+def test_names_that_look_like_no_file_are_labels(words: str) -> None:
+    assert read_labels(words) == words.split(",")
+
+
+def test_a_file_of_labels_that_is_missing_is_called_what_it_is(tmp_path: Path) -> None:
+    for name in ("none.txt", "none.json"):
+        with pytest.raises(
+            FileNotFoundError, match=rf"^Expected a file of labels, found no file .*{name}'\. Check the path\.$"
+        ):
+            read_labels(str(tmp_path / name))
+
+
+def test_no_labels_between_commas_are_said_in_words_of_the_command_line() -> None:
+    with pytest.raises(ValueError, match=r'found none in \' , \'\. Write names between commas: "sports,politics"\.$'):
+        read_labels(" , ")

@@ -99,7 +99,7 @@ def test_long_texts_are_not_explained(biencoder: ZeroShotPreTrainedModel, overfl
 
 def test_explain_is_a_number_of_labels(biencoder: ZeroShotPreTrainedModel) -> None:
     for wrong in (-1, "yes"):
-        with pytest.raises(ValueError, match="Expected explain to be True or the number of labels to explain, found"):
+        with pytest.raises(ValueError, match="Expected explain to be the number of labels to explain, found"):
             biencoder.predict(TEXT, LABELS, explain=wrong)
     assert "explanation" not in biencoder.predict(TEXT, LABELS, explain=False)[0]
 
@@ -178,7 +178,7 @@ def test_rivals_are_the_close_ones_and_not_too_many() -> None:
     ("labels", "options", "message"),
     [
         (LABELS, {"multi_label": True}, "Expected pairwise without multi_label, found both."),
-        ({"a": {"b": {}}}, {}, "Expected labels without a hierarchy with pairwise, found a nested dictionary."),
+        ({"a": {"b": {}}}, {}, "Expected labels without a hierarchy with pairwise, found one."),
     ],
 )
 def test_pairwise_goes_with_alternatives_only(

@@ -209,7 +209,7 @@ def test_invalid_descriptions_and_hierarchies_are_refused(labels: Any, error: ty
         ({"hypothesis_template": ["{}", "none"]}, ValueError, "exactly one placeholder {} for the label name, found 'none'"),
         ({"hypothesis_template": {"a": "none"}}, ValueError, "exactly one placeholder {} for the label name, found 'none'"),
         ({"phrasing_reduction": "sum"}, ValueError, "Expected phrasing_reduction to be one of max, mean, found 'sum'."),
-        ({"return_hierarchical": True}, ValueError, "Expected a nested dictionary of candidate labels with return_hier"),
+        ({"return_hierarchical": True}, ValueError, "Expected a hierarchy of candidate labels with return_hier"),
     ],
 )
 def test_options_that_do_not_go_with_labels_are_refused(

@@ -108,7 +108,11 @@ def test_a_calibration_is_applied(biencoder: ZeroShotPreTrainedModel) -> None:
 def test_one_label_is_a_yes_or_no_question(biencoder: ZeroShotPreTrainedModel) -> None:
     check = check_model(biencoder, TEXTS[0], ["sports"])
     assert check["scores"]["shared"] is None and 0 < check["wordings"][0]["scores"]["sports"] < 1
-    assert "shared " not in format_check(check).split("Scores")[1].splitlines()[1]
+    told = format_check(check)
+    assert (
+        "Scores (alone: each by itself; spread: highest - lowest over the wordings)\nA single label is a yes-or-no" in told
+    )
+    assert "shared" not in told
 
 
 def test_the_command_prints_text_or_json(
@@ -125,6 +129,7 @@ def test_the_command_prints_text_or_json(
     assert "Text: 72 tokens; this zeroshot-biencoder reads 64 beside these labels" in told
     assert "... 4 more ..." in told and "  Cut: 8 tokens, 'rain rain" in told
     assert f"  sports{read['scores']['shared']['sports']:12.4f}{read['scores']['alone']['sports']:12.4f}" in told
+    assert "; alone: each by itself; calibrated: corrected by zeroshot calibrate; spread: " in told
     assert "Labels in the opposite order: scores change by " in told and "Known pair: " in told
 
 

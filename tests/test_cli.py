@@ -231,6 +231,37 @@ def test_options_are_not_abbreviated(words: list[str], capsys: pytest.CaptureFix
     assert caught.value.code == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["predict", "m", "--lables", "a"],
+            "zeroshot predict: error: Expected what zeroshot predict takes, found '--lables'. ",
+        ),
+        (["predict", "m", "--labels", "a", "--batchsize=3"], "found '--batchsize'. Did you mean --batch_size?"),
+        (["predict", "m", "--labels", "a", "-input", "b"], "found '-input'. Did you mean --input?"),
+        (["predict", "m", "--labels", "a", "texts.txt"], "found 'texts.txt'. zeroshot predict --help lists what there is."),
+        (["data", "report", "a.jsonl", "--sweet", "s"], "found '--sweet'. zeroshot data report --help lists what there is."),
+    ],
+)
+def test_a_mistyped_option_is_named_with_the_nearest_one(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Below the usage of its verb, and also where the one that was meant is then missing."""
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    said = capsys.readouterr().err
+    verb = " ".join(word for word in words[:2] if word in ("predict", "data", "report"))
+    assert caught.value.code == 2 and said.startswith(f"usage: zeroshot {verb} [-h]") and message in said
+
+
+def test_words_of_another_command_and_texts_are_no_options() -> None:
+    parser = build_parser()
+    assert parser.parse_args(["benchmark", "r.yaml", "--overrides", "--max_steps", "3"]).overrides == ["--max_steps", "3"]
+    assert parser.parse_args(["check", "m", "--well, well", "sports"]).text == "--well, well"
+    assert parser.parse_args(["check", "m", "--", "--sic", "sports"]).text == "--sic"
+
+
 def test_a_place_that_cannot_be_written_is_named_before_the_work(
     checkpoint: Path, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

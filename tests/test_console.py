@@ -70,3 +70,15 @@ def test_lines_of_transformers_are_shown_once_and_as_ours() -> None:
     logger = logging.getLogger("transformers")
     assert logger.propagate
     assert not [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+
+
+def test_our_level_follows_that_of_transformers_down() -> None:
+    level = transformers_logging.get_verbosity()
+    try:
+        for verbosity, expected in ((logging.ERROR, logging.INFO), (logging.DEBUG, logging.DEBUG)):
+            transformers_logging.set_verbosity(verbosity)
+            run_command(lambda _arguments: None, [])
+            assert logging.getLogger("zeroshot").level == expected
+    finally:
+        transformers_logging.set_verbosity(level)
+        run_command(lambda _arguments: None, [])

@@ -174,7 +174,7 @@ def test_copies_have_the_row_numbers_of_the_file(tmp_path: Path) -> None:
     assert found_in(report)[:2] == [
         f"Texts of {file} are there twice: 1 exact and 1 near copies, such as {file} row 5 (of {file} row 3), "
         f"{file} row 4 (of {file} row 3).",
-        f"Refused rows of {file}: 2. The first: {report['rejected'][0]['problem']}",
+        f"1 row of {file} refused: row 2. The first: {report['rejected'][0]['problem']}",
     ]
 
 
@@ -235,7 +235,7 @@ def test_refused_rows_of_a_suite_leak_too(tmp_path: Path) -> None:
     [leak] = report["leaks"]
     assert (leak["rows"], len(leak["rejected"]), len(leak["copies"])) == (1, 2, 2)
     assert "are in the files: 1 exact and 0 near copies, such as" in found_in(report)[0]
-    assert found_in(report)[2].startswith(f"2 rows of the suite {suite} are refused")
+    assert found_in(report)[2].startswith(f"2 rows of the suite {suite} refused, searched")
     assert f"| {suite} | 1     | 1    | 2       | 1     | 0    |" in format_report(report)
 
 

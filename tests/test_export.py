@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import logging
+import warnings
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from transformers import set_seed
 from zeroshot.cli import main
 from zeroshot.inference import exporting, load_exported
 from zeroshot.inference.exporting import compare_logits, export_model
+from zeroshot.inference.foreign_lines import hide_foreign_lines, shows_foreign_lines
 from zeroshot.inference.graphs import describe_graphs
 from zeroshot.inference.runtimes import require
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
@@ -76,15 +79,21 @@ def test_an_export_gives_the_models_logits(
 
 @needs_extra
 def test_the_command_writes_int8_that_cannot_be_saved_as_a_checkpoint(
-    encoder_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    encoder_dir: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Both kinds of int8 are near the model; a checkpoint without an encoder would be lost work."""
+    """Both kinds of int8 are near the model; a checkpoint without an encoder would be lost work.
+
+    Nothing else is said: the lines of the exporters are theirs.
+    """
     model = build("biencoder", encoder_dir)
     model.save_pretrained(tmp_path / "model")
     for file_format in ("onnx", "openvino"):
         folder = tmp_path / file_format
         main(["export", str(tmp_path / "model"), "--format", file_format, "--int8", "--output", str(folder)])
-        assert "the best label is the same for 100.0%" in capsys.readouterr().out
+        told = capsys.readouterr()
+        assert "the best label is the same for 100.0%" in told.out and told.out.startswith("Wrote ") and not told.err
+        assert not [one for one in caplog.records if one.levelno >= logging.WARNING]
+        assert {oct(file.stat().st_mode) for file in folder.iterdir()} == {oct((folder / "config.json").stat().st_mode)}
         exported = load_exported(folder)
         difference, _ = compare_logits(model, exported)
         assert 1e-4 < difference < 1.0  # of logits that lie some ten apart
@@ -108,6 +117,28 @@ def test_an_export_that_computes_something_else_is_not_kept(
     with pytest.raises(ValueError, match="Expected the export to give the model's logits within 0.001, found a difference"):
         export_model(model, tmp_path / "export")
     assert not list(tmp_path.iterdir())
+
+
+def test_lines_of_other_packages_are_hidden_unless_our_level_is_debug(caplog: pytest.LogCaptureFixture) -> None:
+    """Their levels are theirs again behind it."""
+    other = logging.getLogger("some_other_package")
+    other.setLevel(logging.INFO)
+
+    def work() -> list[str]:
+        caplog.clear()
+        with warnings.catch_warnings(record=True) as caught, hide_foreign_lines("some_other_package"):
+            warnings.simplefilter("always") if shows_foreign_lines() else None
+            other.info("a step is done")
+            logging.getLogger("package_without_a_level").warning("be warned")
+            logging.getLogger("package_without_a_level").error("broken")
+            warnings.warn("old", FutureWarning, stacklevel=1)
+        return [*caplog.messages, *(str(one.message) for one in caught)]
+
+    with caplog.at_level(logging.INFO, "zeroshot"):
+        assert work() == ["broken"]
+    assert other.level == logging.INFO
+    with caplog.at_level(logging.DEBUG, "zeroshot"):
+        assert work() == ["a step is done", "be warned", "broken", "old"]
 
 
 def test_every_graph_has_inputs_of_its_own(encoder_dir: str) -> None:

@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from zeroshot.files import replace_file, write_json
 
@@ -50,3 +52,11 @@ def test_two_processes_write_beside_each_other(tmp_path: Path, monkeypatch: pyte
                 second.write_text("second")
         assert path.read_text() == "second"
     assert path.read_text() == "first"
+
+
+def test_a_new_file_has_the_permissions_of_new_files(tmp_path: Path) -> None:
+    """A writer such as safetensors writes for its owner alone, and who shares the folder could not load what is in it."""
+    (tmp_path / "usual").touch()
+    with replace_file(tmp_path / "head.safetensors") as partial:
+        save_file({"a": torch.zeros(1)}, partial)
+    assert (tmp_path / "head.safetensors").stat().st_mode == (tmp_path / "usual").stat().st_mode

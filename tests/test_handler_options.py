@@ -111,7 +111,7 @@ def test_a_cross_encoder_reads_windows_beside_its_longest_label(encoder_dir: str
     ("inputs", "parameters", "message"),
     [
         ("rain", {"overflow": "cut"}, "Expected overflow to be one of split, error, truncate, found 'cut'. Choose one"),
-        ("rain", {"explain": "yes"}, "Expected explain to be True or the number of labels to explain, found 'yes'."),
+        ("rain", {"explain": "yes"}, "Expected explain to be the number of labels to explain, found 'yes'."),
         ("rain", {"pairwise": 1}, "Expected pairwise to be true or false, found int: 1. Mend it or leave it out."),
         ("rain", {"none_label": "other"}, "Expected a threshold with none_label"),
         ("rain", {"none_label": "\ud83d"}, "Expected every none_label to be valid Unicode"),

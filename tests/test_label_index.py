@@ -334,7 +334,7 @@ def test_a_folder_that_is_no_whole_index_is_refused(build: Build, tmp_path: Path
     settings = json.loads((tmp_path / "index.json").read_text(encoding="utf-8"))
     for content, message in [
         ("[", "Expected JSON in .*index.json"),
-        ("[]", "Expected a dict in .*found a list"),
+        ("[]", "Expected JSON of the type object in .*found list"),
         (json.dumps({**settings, "format": 2}), r"Expected format 1 in .*, found 2\. Build the index anew"),
         (
             json.dumps({name: value for name, value in settings.items() if name != "fingerprint"}),
@@ -345,7 +345,9 @@ def test_a_folder_that_is_no_whole_index_is_refused(build: Build, tmp_path: Path
         with pytest.raises(ValueError, match=message):
             LabelIndex.load(tmp_path, model)
     (tmp_path / "index.json").write_text(json.dumps(settings), encoding="utf-8")
-    with pytest.raises(ValueError, match="Expected the name of a model in the index .* Pass the model."):
+    with pytest.raises(
+        ValueError, match=r"Expected the name of a model .* Pass the model, on the command line as --model\."
+    ):
         LabelIndex.load(tmp_path)
 
     def break_off(*_: object) -> None:
@@ -389,6 +391,29 @@ def test_commands_index_labels_and_search_them(build: Build, tmp_path: Path, cap
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
     assert fail(*words, "--top_k", "0").startswith("ValueError: Expected a top_k of at least 1")
     missing = fail("index", tmp_path / "moved", "--labels", tmp_path / "none.txt", "--output", tmp_path / "i")
-    assert missing.startswith("FileNotFoundError: Expected a file with a JSON list of names")
+    assert missing.startswith("FileNotFoundError: Expected a file of labels, found no file")
     taken = fail("index", tmp_path / "moved", "--labels", tmp_path / "labels.txt", "--output", tmp_path / "labels.txt")
     assert taken.startswith("ValueError: Expected a folder for the index, found something else")
+
+
+def test_index_reads_labels_as_predict_does(build: Build, tmp_path: Path) -> None:
+    """And says so where they are more than names."""
+    build().save_pretrained(tmp_path / "model")
+    main(["index", str(tmp_path / "model"), "--labels", f"{NAMES[0]}, {NAMES[1]}", "--output", str(tmp_path / "i")])
+    assert LabelIndex.load(tmp_path / "i").labels == NAMES[:2]
+    tree = tmp_path / "tree.json"
+    tree.write_text('{"sports": "games"}', encoding="utf-8")
+    assert fail("index", "no/model", "--labels", tree, "--output", tmp_path / "j") == (
+        f"ValueError: Expected names alone for an index, found an object in {str(tree)!r}. Write a list of names, or say "
+        "more of them with zeroshot predict."
+    )
+
+
+def test_an_index_is_not_mixed_with_a_model(build: Build, tmp_path: Path) -> None:
+    build().save_pretrained(tmp_path / "model")
+    before = sorted(path.name for path in (tmp_path / "model").iterdir())
+    assert fail("index", tmp_path / "model", "--labels", "a,b", "--output", tmp_path / "model") == (
+        f"ValueError: Expected a new folder for the index, or that of an index, found {before[0]!r} in "
+        f"{str(tmp_path / 'model')!r}. Choose another name."
+    )
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == before

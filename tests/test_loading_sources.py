@@ -29,7 +29,7 @@ GOOD = b'{"text": "the team", "labels": ["sports"]}\n'
         (b'{"text": ' + b"9" * 5000 + b', "labels": ["joy"]}', "digits"),
         (b'{"text": ' + b"[" * 100_000, "nest"),
         (b'"goal"', "str"),
-        (b"null", "NoneType"),
+        (b"null", "found null"),
     ],
 )
 def test_a_bad_line_costs_only_itself(line: bytes, found: str, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_the_label_set_beside_a_file_is_closed(mark: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"sports": 0}', "Expected 'labels.json' to be a list of names, found dict. Write [\"name\", ...]."),
+        (b'{"sports": 0}', "Expected 'labels.json' to be a list of names, found object. Write [\"name\", ...]."),
         (b'"sports"', "Expected 'labels.json' to be a list of names, found the string 'sports'. Write [\"sports\"]."),
         (b'["sports", 3]', "Expected names in 'labels.json', found int 3. Write label names."),
         (b'["sports", " "]', "Expected names in 'labels.json', found the empty name ' '. Leave it out."),

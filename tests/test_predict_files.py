@@ -3,6 +3,8 @@
 import csv
 import datetime
 import json
+import logging
+import re
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from zeroshot.cli import main
+from zeroshot.data import load_source
 from zeroshot.inference import predict_file, prediction, text_files
 from zeroshot.inference.prediction import classify_file
 from zeroshot.models import ZeroShotPreTrainedModel
@@ -91,6 +94,31 @@ def test_a_field_that_is_not_there_is_an_error_on_standard_output_too(
         with pytest.raises(ValueError, match=rf"Expected fields to keep among text.*, found 'idd'\. Check .* {place}\.$"):
             classify_file(classify, tmp_path / source if source else None, target, keep_fields=["idd"])
     assert not capsys.readouterr().out and [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_field_that_no_row_has_is_an_error(tmp_path: Path, name: str) -> None:
+    """It would be null in every row; one that the last row alone has is there."""
+    rows = [{"text": "one"}, {"id": 1}, {"text": "two", "tag": "x"}]
+    write_rows(tmp_path / name, rows) if name == "a.jsonl" else (tmp_path / name).write_text(json.dumps(rows))
+    with pytest.raises(
+        ValueError, match=r"fields to keep among text, tag, found 'idd'\. Check keep_fields against the fields"
+    ):
+        classify_file(classify, tmp_path / name, tmp_path / "out.jsonl", keep_fields=["tag", "idd"])
+    classify_file(classify, tmp_path / name, tmp_path / "out.jsonl", keep_fields=["tag"])
+    assert [record["tag"] for record in read_lines(tmp_path / "out.jsonl")] == [None, "x"]
+
+
+def test_csv_under_the_name_of_json_lines_is_recognised(tmp_path: Path) -> None:
+    """All of its lines would be broken JSON. A sentence that begins like a header is a line like any other."""
+    (tmp_path / "a.jsonl").write_text('id,"text"\n1,one\n', encoding="utf-8")
+    message = f"""Expected JSON Lines in {str(tmp_path / "a.jsonl")!r}, found the header of a CSV file, 'id,"text"'."""
+    with pytest.raises(ValueError, match=re.escape(message) + r" Rename it to 'a\.csv'\.$"):
+        classify_file(classify, tmp_path / "a.jsonl", None)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_source(str(tmp_path / "a.jsonl"))
+    (tmp_path / "a.jsonl").write_text('a, text\n{"text": "a, text, too"}\n', encoding="utf-8")
+    assert classify_file(classify, tmp_path / "a.jsonl", tmp_path / "out.jsonl") == 1
 
 
 def test_a_field_that_a_row_lacks_is_null(tmp_path: Path) -> None:
@@ -335,3 +363,18 @@ def test_what_is_wrong_with_labels_is_said(command: Callable[..., list[str]], tm
 def test_no_field_is_kept_when_none_is_named(command: Callable[..., list[str]], tmp_path: Path) -> None:
     main(command("sports,music", "--keep_fields", ""))
     assert {tuple(record) for record in read_lines(tmp_path / "out.jsonl")} == {("sequence", "labels", "scores")}
+
+
+def test_the_last_line_says_what_was_written(
+    command: Callable[..., list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = tmp_path / "out.jsonl"
+    main(command("sports,music"))
+    assert caplog.messages[-1] == f"Wrote 5 rows to {target}"
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": 5}\n', encoding="utf-8")
+    main(command("sports,music"))
+    assert caplog.messages[-1] == (
+        f"Wrote 1 row to {target}; 1 line left out and listed in {target}.rejected.jsonl; the first, line 2: Expected a "
+        "text, found int. Write one into the field or column 'text'."
+    )
+    assert caplog.records[-1].levelno == logging.WARNING

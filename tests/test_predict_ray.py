@@ -76,7 +76,7 @@ def test_without_ray_the_command_says_what_to_install(
     load = builtins.__import__
 
     def refuse(name: str, *arguments: Any, **kwargs: Any) -> Any:
-        if name == "ray":
+        if name in ("ray", "ray.data"):
             raise ModuleNotFoundError("No module named 'ray'")
         return load(name, *arguments, **kwargs)
 

@@ -34,10 +34,10 @@ def predict_around(model: ZeroShotPreTrainedModel, folder: Path, name: str, cont
         (b"plain words", "Expected JSON, found broken JSON in column 1 (Expecting value). Write the line anew."),
         (b'{"text": "\xe9"}', "Expected UTF-8, found the byte 0xe9 at 10. Save the file as UTF-8."),
         (BOM + b'{"text": "\xe9"}', "Expected UTF-8, found the byte 0xe9 at 13. Save the file as UTF-8."),
-        (b'{"text": null}', "Expected a text, found NoneType. Write"),
+        (b'{"text": null}', "Expected a text, found null. Write"),
         (b'{"text": 5}', "Expected a text, found int. Write"),
         (b'{"text": ["a"]}', "Expected a text, found list. Write"),
-        (b'{"sequence": "a"}', "Expected a text, found NoneType. Write"),
+        (b'{"sequence": "a"}', "Expected a field or column 'text', found sequence. Name what holds the text so."),
         (b'["a"]', "found list. Write"),
         (b'"a"', "found str. Write"),
         (b"7", "found int. Write"),
@@ -155,7 +155,8 @@ def test_refused_lines_are_counted_in_the_log(
     with caplog.at_level(logging.WARNING):
         predict_around(biencoder, tmp_path, "a.jsonl", GOOD + b'[\n{"text": 5}\n')
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("2 lines were left out; the first, line 2: Expected JSON, found broken JSON in column 2")
+    listing = f"{tmp_path / 'out.jsonl.rejected.jsonl'}; the first, line 2: Expected JSON, found broken JSON in column 2"
+    assert message.startswith(f"Wrote 1 row to {tmp_path / 'out.jsonl'}; 2 lines left out and listed in {listing}")
 
 
 def test_without_a_target_the_log_lists_every_refused_line(

@@ -194,7 +194,7 @@ def test_a_file_without_rows_is_named(name: str, content: str, tmp_path: Path) -
         (
             "rows.json",
             '{"text": "the team"}',
-            'Expected {path!r} to hold a JSON list of rows, found dict. Write [{{"text": ..., "labels": [...]}}, ...].',
+            'Expected {path!r} to hold a JSON list of rows, found object. Write [{{"text": ..., "labels": [...]}}, ...].',
         ),
         (
             "rows.json",

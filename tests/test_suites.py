@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from zeroshot.data import EvaluationSet
+from zeroshot.data.validation import read_label_file
 from zeroshot.evaluation import evaluate_model, format_table, load_suite, write_report
 from zeroshot.evaluation.suites import check_metrics, read_candidate_labels
 from zeroshot.models import ZeroShotPreTrainedModel
@@ -210,3 +211,9 @@ def test_packaged_folders_are_suites() -> None:
 def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(ValueError, match="Expected metrics among accuracy, .*, found 'precison'. Choose from these."):
         check_metrics(["accuracy", "precison"])
+
+
+def test_a_bad_file_of_candidates_is_called_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"sports": 1}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"Expected 'mine\.json' to be a list of names, found object"):
+        read_label_file(tmp_path / "mine.json")

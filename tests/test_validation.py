@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from zeroshot.data import validate_row
+from zeroshot.data.reading import name_json_type
 
 from .data_helpers import THREE_PARTS
 
@@ -73,7 +74,7 @@ def test_rows_without_labels_are_kept_only_on_request(content: dict[str, Any], n
     [
         ("goal", 'Expected an object with "text" and "labels", found str. Write {"text": ...}.'),
         (["goal"], 'Expected an object with "text" and "labels", found list. Write {"text": ...}.'),
-        (None, 'Expected an object with "text" and "labels", found NoneType. Write {"text": ...}.'),
+        (None, 'Expected an object with "text" and "labels", found null. Write {"text": ...}.'),
         ({}, "Expected a field 'text', found no field. Name the field of the text 'text'."),
         (
             {"sentence": "goal", "labels": ["sports"]},
@@ -117,9 +118,9 @@ def test_a_bad_row_is_explained(content: Any, message: str) -> None:
     [
         ('a, "b"', r"""Expected {name!r} to be a list of names, found the string 'a, "b"'. Write ["a, \"b\""]."""),
         (3, 'Expected {name!r} to be a list of names, found int. Write ["name", ...].'),
-        ({"a": 1}, 'Expected {name!r} to be a list of names, found dict. Write ["name", ...].'),
+        ({"a": 1}, 'Expected {name!r} to be a list of names, found object. Write ["name", ...].'),
         (["a", 3], "Expected names in {name!r}, found int 3. Write label names."),
-        ([None], "Expected names in {name!r}, found NoneType None. Write label names."),
+        ([None], "Expected names in {name!r}, found null. Write label names."),
         ([["a"]], "Expected names in {name!r}, found list ['a']. Write label names."),
         (["a", ""], "Expected names in {name!r}, found the empty name ''. Leave it out."),
         (["\t"], r"Expected names in {name!r}, found the empty name '\t'. Leave it out."),
@@ -140,7 +141,7 @@ def test_a_bad_list_of_names_is_explained(field: str, value: Any, message: str) 
 @pytest.mark.parametrize("value", [0, False, {}], ids=repr)
 def test_what_is_no_list_is_refused_even_where_it_is_empty(field: str, value: Any) -> None:
     others = {"labels": ["joy"]} if field == "negatives" else {"true_labels": ["joy"]}
-    with pytest.raises(ValueError, match=f"^Expected {field!r} to be a list of names, found {type(value).__name__}"):
+    with pytest.raises(ValueError, match=f"^Expected {field!r} to be a list of names, found {name_json_type(value)}"):
         validate_row({"text": "goal", **others, field: value})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .console import run_command
+from .console import CommandParser, run_command
 
 
 def _architectures(_arguments: argparse.Namespace) -> None:
@@ -62,7 +62,7 @@ def _predict(arguments: argparse.Namespace) -> None:
 def _index(arguments: argparse.Namespace) -> None:
     from .inference.commands import index_command
 
-    index_command(arguments.model, Path(arguments.labels), Path(arguments.output), batch_size=arguments.batch_size)
+    index_command(arguments.model, arguments.labels, Path(arguments.output), batch_size=arguments.batch_size)
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -152,7 +152,7 @@ def _report_data(arguments: argparse.Namespace) -> None:
 
 
 def _add_export(verbs: Any) -> None:
-    export = verbs.add_parser("export", help="write a model for ONNX Runtime or OpenVINO", allow_abbrev=False)
+    export = verbs.add_parser("export", help="write a model for ONNX Runtime or OpenVINO")
     export.add_argument("model", help="folder or Hub id of a checkpoint")
     export.add_argument("--format", choices=("onnx", "openvino"), required=True, help="of the graphs")
     export.add_argument("--int8", action="store_true", help="matrix products in int8")
@@ -163,7 +163,7 @@ def _add_export(verbs: Any) -> None:
 def _add_predict_verb(verbs) -> None:
     from .inference.call_options import add_call_options
 
-    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input", allow_abbrev=False)
+    predict = verbs.add_parser("predict", help="classify texts of a file or of standard input")
     predict.add_argument("model", help="folder or Hub id of a checkpoint, or folder of an export")
     predict.add_argument(
         "--labels",
@@ -190,14 +190,14 @@ def _add_predict_verb(verbs) -> None:
 
 
 def _add_index_verbs(verbs) -> None:
-    index = verbs.add_parser("index", help="encode many labels once, to search them", allow_abbrev=False)
+    index = verbs.add_parser("index", help="encode many labels once, to search them")
     index.add_argument("model", help="folder or Hub id of a checkpoint, or folder of an export")
-    index.add_argument("--labels", required=True, help="label names: a JSON list, or .txt with one a line")
+    index.add_argument("--labels", required=True, help='label names, "a,b,c", or a file: .txt (one a line), .json (a list)')
     index.add_argument("--output", required=True, help="folder of the index")
     index.add_argument("--batch_size", type=int, default=256, help="worded labels per pass (default %(default)s)")
     index.set_defaults(run=_index)
 
-    search = verbs.add_parser("search", help="find the best labels of an index for texts", allow_abbrev=False)
+    search = verbs.add_parser("search", help="find the best labels of an index for texts")
     search.add_argument("index", help="folder that zeroshot index wrote")
     search.add_argument("--input", help="texts, as for predict (default: standard input, one text a line)")
     search.add_argument("--output", help="as for predict (default: JSON Lines on standard output)")
@@ -210,9 +210,7 @@ def _add_index_verbs(verbs) -> None:
 def _add_trust_verbs(verbs: Any) -> None:
     from .evaluation.calibration import LEAST_POSITIVES, METHODS
 
-    calibrate = verbs.add_parser(
-        "calibrate", help="fit temperature and thresholds on labelled rows, into the checkpoint", allow_abbrev=False
-    )
+    calibrate = verbs.add_parser("calibrate", help="fit temperature and thresholds on labelled rows, into the checkpoint")
     calibrate.add_argument("model", help="folder of a checkpoint; its config.json gets the calibration")
     calibrate.add_argument("data", nargs="+", metavar="DATA", help="row files of one label set; rows without labels too")
     calibrate.add_argument(
@@ -229,9 +227,7 @@ def _add_trust_verbs(verbs: Any) -> None:
     calibrate.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     calibrate.set_defaults(run=_calibrate)
 
-    check = verbs.add_parser(
-        "check", help="one text and some labels: tokens, cuts, and how stable the scores are", allow_abbrev=False
-    )
+    check = verbs.add_parser("check", help="one text and some labels: tokens, cuts, and how stable the scores are")
     check.add_argument("model", help="folder or Hub id of a checkpoint")
     check.add_argument("text", help="the text")
     check.add_argument("labels", nargs="+", metavar="label", help="candidate labels")
@@ -242,7 +238,7 @@ def _add_trust_verbs(verbs: Any) -> None:
 def _add_evaluate(verbs: Any) -> None:
     from .evaluation.suites import DEFAULT_METRICS, DEFAULT_ROWS
 
-    measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets", allow_abbrev=False)
+    measure = verbs.add_parser("evaluate", help="measure a model on a folder of test sets")
     measure.add_argument("model", help="folder or Hub id of a checkpoint")
     measure.add_argument(
         "--suite", required=True, help="folder of sets, each with labels.json and test.jsonl, or packaged:topics"
@@ -277,7 +273,7 @@ def _add_evaluate(verbs: Any) -> None:
 def _add_card(verbs: Any) -> None:
     from .hub import DEFAULT_LICENCE
 
-    card = verbs.add_parser("card", help="write the model card of a checkpoint", allow_abbrev=False)
+    card = verbs.add_parser("card", help="write the model card of a checkpoint")
     card.add_argument("model", help="folder of a checkpoint")
     card.add_argument("--repo_id", required=True, help="where it will be on the Hub, user/name")
     card.add_argument("--license", default=DEFAULT_LICENCE, help="of the weights (default %(default)s)")
@@ -290,11 +286,9 @@ def build_parser() -> argparse.ArgumentParser:
     from .data.duplicates import THRESHOLD
     from .evaluation.suites import DEFAULT_ROWS
 
-    parser = argparse.ArgumentParser("zeroshot", description="Zero-shot text classifiers.", allow_abbrev=False)
+    parser = CommandParser("zeroshot", description="Zero-shot text classifiers.")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser(
-        "architectures", help="print the registered architectures, one a line", allow_abbrev=False
-    ).set_defaults(run=_architectures)
+    verbs.add_parser("architectures", help="print the registered architectures, one a line").set_defaults(run=_architectures)
 
     _add_evaluate(verbs)
     _add_card(verbs)
@@ -303,9 +297,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_trust_verbs(verbs)
     _add_export(verbs)
 
-    compare = verbs.add_parser(
-        "benchmark", help="train and measure architectures on one recipe, with several seeds", allow_abbrev=False
-    )
+    compare = verbs.add_parser("benchmark", help="train and measure architectures on one recipe, with several seeds")
     compare.add_argument("recipe", help="training recipe, such as configs/benchmark.yaml")
     compare.add_argument("--architectures", nargs="+", default=["all"], help="keys (default: all)")
     compare.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="one run each (default: 0 1 2)")
@@ -317,9 +309,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     compare.set_defaults(run=_benchmark)
 
-    average = verbs.add_parser(
-        "average", help="average a trained model with its encoder, or with another model", allow_abbrev=False
-    )
+    average = verbs.add_parser("average", help="average a trained model with its encoder, or with another model")
     average.add_argument("model", help="folder or Hub id of a finished model")
     average.add_argument(
         "--share", type=float, default=0.5, help="of the encoder, or of the other model (default %(default)s)"
@@ -329,11 +319,9 @@ def build_parser() -> argparse.ArgumentParser:
     average.add_argument("--with", dest="other", metavar="MODEL", help="another finished model, instead of the encoder")
     average.set_defaults(run=_average)
 
-    data = verbs.add_parser("data", help="look at rows before training on them", allow_abbrev=False)
+    data = verbs.add_parser("data", help="look at rows before training on them")
     data_verbs = data.add_subparsers(dest="data_verb", required=True)
-    report = data_verbs.add_parser(
-        "report", help="labels, lengths, copies, overlaps of splits, leaks of test sets", allow_abbrev=False
-    )
+    report = data_verbs.add_parser("report", help="labels, lengths, copies, overlaps of splits, leaks of test sets")
     report.add_argument("files", nargs="+", metavar="FILE", help="row file, folder of them, 'packaged:' or Hub data set")
     report.add_argument(
         "--suite", action="append", default=[], help="folder of test sets to look for in the files; may be repeated"

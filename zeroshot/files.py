@@ -12,6 +12,8 @@ from typing import Any
 def replace_file(path: Path) -> Iterator[Path]:
     """Give the name of a file to write, which takes the place of `path`, and its permissions, if all goes well.
 
+    A new one has the permissions that new files have, whatever the writer does: safetensors would keep others out.
+
     It is on the disk before it gets its name, so that a machine that fails leaves the old one or the new one; who has the
     old one mapped keeps it. The name holds the process, so that two of them that write one file do not write into each
     other's. No pattern of the names in use here (`scores-*`, `*.safetensors`) finds it.
@@ -22,11 +24,12 @@ def replace_file(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
-        if path.exists():
-            partial.chmod(path.stat().st_mode)
+        partial.chmod(path.stat().st_mode if path.exists() else mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -13,6 +13,16 @@ LEAST_ENTROPY_SHARE = 0.9
 SHOWN = 5
 
 
+def count_things(count: int, noun: str) -> str:
+    """A number and what it counts.
+
+    Example:
+        >>> count_things(1, "row"), count_things(2, "row")
+        ('1 row', '2 rows')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def join_some(items: Iterable[object], shown: int = SHOWN) -> str:
     """The first items, and how many more there are.
 
@@ -94,10 +104,10 @@ def _list_row_findings(report: "DataReport") -> list["Finding"]:
     for figures in report["files"]:
         rejected = [row for row in report["rejected"] if row["source"] == figures["name"]]
         if rejected:
-            found = f"Refused rows of {figures['name']}: {join_some(row['row'] for row in rejected)}. "
-            findings.append(
-                {"found": found + f"The first: {rejected[0]['problem']}", "mend": "Mend them, or leave them out."}
-            )
+            places = join_some(f"row {row['row']}" for row in rejected)
+            found = f"{count_things(len(rejected), 'row')} of {figures['name']} refused: {places}. "
+            found += f"The first: {rejected[0]['problem']}"
+            findings.append({"found": found, "mend": "Mend them, or leave them out."})
         if figures["texts"]["with_label"] >= MOST_WITH_LABEL:
             found = f"{figures['texts']['with_label']:.0%} of the texts of {figures['name']} hold one of their labels."
             mend = "Reword texts or labels: where words match, nothing about meaning is learned or measured."
@@ -105,8 +115,8 @@ def _list_row_findings(report: "DataReport") -> list["Finding"]:
     for leak in report["leaks"]:
         if leak["rejected"]:
             first = leak["rejected"][0]
-            found = f"{len(leak['rejected'])} rows of the suite {leak['suite']} are refused and only searched where they "
-            found += f"can be read. The first, {first['source']} row {first['row']}: {first['problem']}"
+            found = f"{count_things(len(leak['rejected']), 'row')} of the suite {leak['suite']} refused, searched as far as "
+            found += f"readable. The first, {first['source']} row {first['row']}: {first['problem']}"
             findings.append({"found": found, "mend": "Mend them, or look at them yourself."})
     return findings
 

@@ -71,6 +71,11 @@ def to_json(row: Any) -> str:
     return text if text.encode("utf-8", "replace").decode() == text else json.dumps(row, default=name_type)
 
 
+def name_json_type(value: Any) -> str:
+    """What a value read from JSON is, in its words where Python has others."""
+    return "null" if value is None else "object" if isinstance(value, dict) else type(value).__name__
+
+
 def decode_line(number: int, line: bytes) -> RawRow:
     """A line of a file, without its end and, if it is number 1, without the byte order mark of the file."""
     data = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").rstrip(b"\r\n")
@@ -88,7 +93,24 @@ def iterate_lines(file: Iterable[bytes]) -> Iterator[RawRow]:
         yield decode_line(number, line)
 
 
+def check_json_lines(path: Path) -> None:
+    """Refuse a CSV file that is called JSON Lines; all of its lines would be broken.
+
+    Raises:
+        ValueError: If the first line is the header of a CSV file, and the second no JSON either.
+    """
+    with path.open("rb") as file:
+        first, second = (file.readline(2**16).decode("utf-8-sig", "replace").strip() for _ in range(2))
+    cells = {cell.strip().strip('"') for cell in first.split(",")}
+    if {"text", "premise"} & cells and not first.startswith(("{", "[")) and not second.startswith(("{", "[")):
+        raise ValueError(
+            f"Expected JSON Lines in {str(path)!r}, found the header of a CSV file, {first[:80]!r}. Rename it to "
+            f"{path.with_suffix('.csv').name!r}."
+        )
+
+
 def _read_jsonl(path: Path) -> Iterator[RawRow]:
+    check_json_lines(path)
     with path.open("rb") as file:
         for row in iterate_lines(file):
             content = row["content"].strip(" \t\r\n")
@@ -140,7 +162,7 @@ def _read_json(path: Path) -> Iterator[RawRow]:
         ) from error
     if not isinstance(rows, list):
         raise ValueError(
-            f"Expected {str(path)!r} to hold a JSON list of rows, found {type(rows).__name__}. "
+            f"Expected {str(path)!r} to hold a JSON list of rows, found {name_json_type(rows)}. "
             'Write [{"text": ..., "labels": [...]}, ...].'
         )
     for number, row in enumerate(rows, start=1):

@@ -10,7 +10,7 @@ from datasets import Dataset, Features, List, Value
 from transformers.utils import logging
 
 from .nli import holds_pairs, merge_premises, read_pair
-from .reading import parse_json, read_raw_rows, read_text, resolve_path
+from .reading import name_json_type, parse_json, read_raw_rows, read_text, resolve_path
 
 logger = logging.get_logger(__name__)
 
@@ -67,11 +67,12 @@ def _show(value: Any) -> str:
     """A value as it is quoted in a message: type and content of other things than strings, never more than a line."""
     if value is None:
         return "null"
-    shown = repr(value) if isinstance(value, str) else f"{type(value).__name__} {value!r}"
+    shown = repr(value) if isinstance(value, str) else f"{name_json_type(value)} {value!r}"
     return shown if len(shown) <= 120 else f"{shown[:120]}..."
 
 
-def _show_fields(content: dict) -> str:
+def show_fields(content: dict) -> str:
+    """The names of the first fields of a row."""
     names = ", ".join(list(content)[:10]) or "no field"
     return names[:200] + (f" and {len(content) - 10} more" if len(content) > 10 else "")
 
@@ -81,11 +82,11 @@ def _check_label_list(value: Any, name: str) -> list[str]:
         mend = f"[{json.dumps(value, ensure_ascii=False)}]" if len(value) <= 60 else '["name", ...]'
         raise ValueError(f"Expected {name!r} to be a list of names, found the string {_show(value)}. Write {mend}.")
     if not isinstance(value, list):
-        found = "null" if value is None else type(value).__name__
+        found = name_json_type(value)
         raise ValueError(f'Expected {name!r} to be a list of names, found {found}. Write ["name", ...].')
     for label in value:
         if not isinstance(label, str):
-            found = f"{type(label).__name__} {label!r}"[:120]
+            found = _show(label)
             raise ValueError(f"Expected names in {name!r}, found {found}. Write label names.")
         if not label.strip():
             raise ValueError(f"Expected names in {name!r}, found the empty name {label!r}. Leave it out.")
@@ -99,7 +100,7 @@ def _check_label_list(value: Any, name: str) -> list[str]:
 
 def _check_text(content: dict) -> str:
     if "text" not in content:
-        raise ValueError(f"Expected a field 'text', found {_show_fields(content)}. Name the field of the text 'text'.")
+        raise ValueError(f"Expected a field 'text', found {show_fields(content)}. Name the field of the text 'text'.")
     text = content["text"]
     if not isinstance(text, str):
         raise ValueError(f"Expected 'text' to be a string, found {_show(text)}. Put it in quotes.")
@@ -129,7 +130,7 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
     """
     if not isinstance(content, dict):
         raise ValueError(
-            f'Expected an object with "text" and "labels", found {type(content).__name__}. Write {{"text": ...}}.'
+            f'Expected an object with "text" and "labels", found {name_json_type(content)}. Write {{"text": ...}}.'
         )
     text = _check_text(content)
     if content.get("true_labels") and content.get("labels"):
@@ -140,7 +141,7 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
         negatives = [label for label in candidates if label not in labels]
     else:
         if "labels" not in content:
-            raise ValueError(f'Expected a field \'labels\', found {_show_fields(content)}. Add "labels": ["name", ...].')
+            raise ValueError(f'Expected a field \'labels\', found {show_fields(content)}. Add "labels": ["name", ...].')
         labels = _check_label_list(content["labels"], "labels")
         negatives = _check_label_list([] if content.get("negatives") is None else content["negatives"], "negatives")
     if not labels and not keep_unlabelled:
@@ -213,7 +214,7 @@ def read_label_file(file: Path) -> list[str]:
             f"Expected a JSON list of names in {str(file)!r}, found {error}. Write it anew, in UTF-8."
         ) from error
     try:
-        names = _check_label_list(names, "labels.json")
+        names = _check_label_list(names, file.name)
         _check_unicode(*names)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error

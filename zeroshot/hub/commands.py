@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..console import CommandParser
 from .publishing import Order, publish_model, publish_rows, publish_space
 
 HAND_OVER = "tokens do not belong on a command line, where others see them: set HF_TOKEN, or log in with 'hf auth login'"
@@ -19,9 +20,7 @@ class _TokenAction(argparse.Action):
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of push.py."""
-    parser = argparse.ArgumentParser(
-        "push.py", description="Publish a checkpoint, rows or a Space on the Hub: private, checked.", allow_abbrev=False
-    )
+    parser = CommandParser("push.py", description="Publish a checkpoint, rows or a Space on the Hub: private, checked.")
     parser.add_argument("checkpoint", nargs="?", help="output folder of a finished run")
     parser.add_argument("--repo_id", required=True, help="user/name; made where there is none")
     parser.add_argument("--public", action="store_true", help="let everybody see it (default: private)")

@@ -2,13 +2,19 @@
 
 import argparse
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any, get_args
 
-from ..data.reading import parse_json, read_text
+from ..data.reading import name_json_type, parse_json, read_text
 from ..models.candidates_zeroshot import CandidateLabels, read_candidates
+from ..models.inputs_zeroshot import check_candidate_labels
 from ..models.options_zeroshot import CALIBRATED, CHOICES, read_options
 from ..models.precision_zeroshot import Precision
+
+LABEL_SUFFIXES = (".txt", ".json")
+FILE_ENDING = re.compile(r"\.[A-Za-z]\w{0,7}$")  # of `labels.csv`, not of `version 2.0`
 
 
 def add_call_options(parser: argparse.ArgumentParser) -> None:
@@ -94,25 +100,61 @@ def read_call_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def read_labels_file(path: Path) -> CandidateLabels:
-    """Labels from a JSON file: a list of names, or an object with descriptions, phrasings or a hierarchy.
+def read_labels(words: str) -> CandidateLabels:
+    """The labels that `--labels` names: those of a file, or names between commas.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        TypeError: If it holds something that is no label.
-        ValueError: If it is not JSON, or its labels are not valid.
+        FileNotFoundError: If it names a file that is not there.
+        TypeError: If the file holds something that is no label.
+        ValueError: If the file has another ending or cannot be read, or its labels are not valid.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"Expected a file of labels, found no file {str(path)!r}. Check the path.")
+    if Path(words).suffix.lower() in LABEL_SUFFIXES:
+        return read_labels_file(Path(words))
+    if "," not in words and (os.path.isfile(words) or FILE_ENDING.search(words)):
+        raise ValueError(
+            f"Expected label names between commas or a file of them ({', '.join(LABEL_SUFFIXES)}), found {words!r}. Write "
+            f"the file as .txt, one name a line; a label that is called so has a comma behind it: {words + ','!r}."
+        )
+    if not words.strip(" ,"):
+        raise ValueError(
+            f'Expected at least one candidate label, found none in {words!r}. Write names between commas: "sports,politics".'
+        )
+    return check_candidate_labels(words)
+
+
+def _read_label_lines(path: Path) -> list[str]:
+    return [line for line in read_text(path).replace("\r\n", "\n").split("\n") if line.strip()]
+
+
+def _read_label_json(path: Path) -> CandidateLabels:
+    content = read_text(path)
     try:
-        labels = parse_json(read_text(path))
+        labels = parse_json(content)
     except ValueError as error:
         raise ValueError(f"Expected JSON in {str(path)!r}, found {error}. Write a list of names.") from error
     if not isinstance(labels, list | dict):
         raise ValueError(
-            f"Expected a list or an object of labels in {str(path)!r}, found {type(labels).__name__}. Write a list of "
+            f"Expected a list or an object of labels in {str(path)!r}, found {name_json_type(labels)}. Write a list of "
             'names, or {"name": "description"}.'
         )
+    return labels
+
+
+def read_labels_file(path: Path) -> CandidateLabels:
+    """Labels from a file: `.txt`, one a line, blank lines aside; else JSON, a list or an object with what it says of them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TypeError: If it holds something that is no label.
+        ValueError: If it cannot be read, or its labels are not valid.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"Expected a file of labels, found no file {str(path)!r}. Check the path.")
+    one_a_line = path.suffix.lower() == ".txt"
+    labels = _read_label_lines(path) if one_a_line else _read_label_json(path)
+    if not labels:
+        mend = "Write one a line." if one_a_line else "Write a list of names."
+        raise ValueError(f"Expected labels in {str(path)!r}, found none. {mend}")
     try:
         read_candidates(labels)
     except (TypeError, ValueError) as error:

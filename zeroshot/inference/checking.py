@@ -21,6 +21,12 @@ REWORDED = ("{}", "This text is about {}.", "This example is {}.", "The topic is
 KNOWN_TEXT = "The goalkeeper saved a penalty in the last minute of the match."
 KNOWN_GOOD, KNOWN_BAD = "football", "cake recipe"
 SHOWN_TOKENS = 60  # of a text, in the output for people
+COLUMNS = {
+    "shared": "the labels share 1",
+    "alone": "each by itself",
+    "calibrated": "corrected by zeroshot calibrate",
+    "spread": "highest - lowest over the wordings",
+}
 Scores = dict[str, float]
 
 
@@ -209,7 +215,9 @@ def format_check(check: Check) -> str:
     if scores["calibrated"] is not None:
         columns["calibrated"] = scores["calibrated"]
     columns["spread"] = check["spread"]
-    lines += ["", "Scores (shared: the labels share 1; alone: each by itself; spread: highest - lowest over the wordings)"]
+    lines += ["", f"Scores ({'; '.join(f'{name}: {COLUMNS[name]}' for name in columns)})"]
+    if scores["shared"] is None:
+        lines.append("A single label is a yes-or-no question: it has no others to share 1 with.")
     lines.append("  " + "label".ljust(width) + "".join(name.rjust(12) for name in columns))
     for label in labels:
         lines.append("  " + label.ljust(width) + "".join(f"{values[label]:12.4f}" for values in columns.values()))

@@ -9,29 +9,35 @@ from typing import Any
 import torch
 from transformers.utils import logging
 
-from ..data.reading import read_text
-from ..data.validation import read_label_file
-from ..models.inputs_zeroshot import check_batch_size, check_candidate_labels
-from .call_options import read_labels_file
+from ..models.inputs_zeroshot import check_batch_size
+from .call_options import read_labels
 from .exported import ExportedEncoder, load_checkpoint_or_export
-from .label_index import LabelIndex, check_top_k
+from .label_index import LABELS_FILE, SETTINGS_FILE, LabelIndex, check_top_k
 from .parts import Basis
 from .prediction import Engine, check_ways, classify_file, classify_in_parts, count_window_rows, predict_file
 from .result_files import check_nested
+from .stores import FAISS_FILE, FEATURES_FILE
 
 logger = logging.get_logger(__name__)
 
+INDEX_FILES = (SETTINGS_FILE, LABELS_FILE, FEATURES_FILE, FAISS_FILE)
 
-def read_labels(path: Path) -> list[str]:
-    """Read label names: one a line from `.txt`, else a JSON list.
+
+def read_names(words: str) -> list[str]:
+    """Read labels that have nothing but their names, in the forms of [`read_labels`].
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not UTF-8, or no list of distinct names.
+        FileNotFoundError: As [`read_labels`].
+        TypeError: As [`read_labels`].
+        ValueError: As [`read_labels`]; and if they are an object with descriptions, phrasings or a hierarchy.
     """
-    if path.suffix.lower() != ".txt" or not path.is_file():
-        return read_label_file(path)
-    return read_text(path).replace("\r\n", "\n").removesuffix("\n").split("\n")
+    labels = read_labels(words)
+    if isinstance(labels, Mapping):
+        raise ValueError(
+            f"Expected names alone for an index, found an object in {words!r}. Write a list of names, or say more of them "
+            "with zeroshot predict."
+        )
+    return list(labels)
 
 
 def predict_command(
@@ -49,8 +55,7 @@ def predict_command(
 
     Args:
         model_name: Folder or Hub id of one of our checkpoints, or folder of an export.
-        labels: Names between commas, or a file of them: `.txt` with one a line, `.json` with whatever [`read_candidates`]
-            takes.
+        labels: See [`read_labels`].
         source: See [`predict_file`].
         target: See [`predict_file`].
         batch_size: Texts per pass of the encoder.
@@ -62,10 +67,7 @@ def predict_command(
         How many texts were classified.
     """
     check_nested(target, options or {})
-    if Path(labels).suffix == ".json":
-        names = read_labels_file(Path(labels))
-    else:
-        names = check_candidate_labels(read_labels(Path(labels)) if Path(labels).suffix == ".txt" else labels)
+    names = read_labels(labels)
     model = load_checkpoint_or_export(model_name)
     if engine == "local" and torch.cuda.is_available() and not isinstance(model.encoder, ExportedEncoder):
         model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
@@ -81,19 +83,35 @@ def predict_command(
     )
 
 
-def index_command(model_name: str, labels: Path, output: Path, *, batch_size: int = 256) -> None:
+def check_output(folder: Path) -> None:
+    """Refuse a place in which an index would mix with something else, such as the model itself.
+
+    Raises:
+        ValueError: If it is no folder, or one that holds other files than those of an index.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"Expected a folder for the index, found something else, {str(folder)!r}. Choose another name.")
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    others = [name for name in names if name not in INDEX_FILES and not name.startswith(".")]
+    if others:
+        raise ValueError(
+            f"Expected a new folder for the index, or that of an index, found {others[0]!r} in {str(folder)!r}. Choose "
+            "another name."
+        )
+
+
+def index_command(model_name: str, labels: str, output: Path, *, batch_size: int = 256) -> None:
     """Encode the labels of a file and save the index.
 
     Args:
         model_name: Folder or Hub id of one of our checkpoints, or folder of an export.
-        labels: A JSON list, or `.txt` with one name a line.
-        output: Folder of the index; an index that is there is replaced.
+        labels: See [`read_names`].
+        output: Folder of the index; an index that is there is replaced, anything else refused.
         batch_size: Worded labels per pass of the encoder.
     """
     check_batch_size(batch_size)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"Expected a folder for the index, found something else, {str(output)!r}. Choose another name.")
-    names = read_labels(labels)
+    check_output(output)
+    names = read_names(labels)
     try:
         model = load_checkpoint_or_export(model_name)
         index = LabelIndex.build(model, names, batch_size=batch_size, show_progress_bar=sys.stderr.isatty())

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from transformers.utils import logging
 
 from ..data import load_source
+from ..files import replace_file
 from ..models import ZeroShotPreTrainedModel
 from ..models.loading import load_model
 from .exported import HEAD_FILE, SETTINGS_FILE, ExportedEncoder, ExportSettings, load_exported
@@ -87,7 +88,8 @@ def _convert(onnx_folder: Path, folder: Path, file_format: Format, int8: bool, n
 def _write_head(model: ZeroShotPreTrainedModel, folder: Path) -> None:
     state = model.state_dict()
     head = {name: tensor.cpu().contiguous() for name, tensor in state.items() if not name.startswith(ENCODERS)}
-    save_file(head, folder / HEAD_FILE)
+    with replace_file(folder / HEAD_FILE) as file:
+        save_file(head, file)
     model.config.to_json_file(folder / "config.json")
     assert model.tokenizer is not None
     model.tokenizer.save_pretrained(folder)

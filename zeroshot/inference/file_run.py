@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow
 from transformers.utils import logging
 
+from ..data.findings import count_things
 from ..files import replace_file
 from .parts import Part, PartFolder
 from .result_files import (
@@ -19,6 +20,7 @@ from .result_files import (
     Writer,
     add_kinds,
     find_kind,
+    name_listing,
     open_listing,
     open_writer,
     rename_fields,
@@ -128,9 +130,16 @@ class FileRun:
                     if records:
                         writer.write(records)
                     done += len(records)
-            rejections.report()
+            left_out = rejections.describe(name_listing(self.target)) if rejections.count else ""
             if not done:
+                if left_out:
+                    logger.warning(left_out)
                 raise ValueError(NO_TEXTS)
+        wrote = f"Wrote {count_things(done, 'row')} to {self.target}"
+        if left_out:
+            logger.warning(f"{wrote}; {left_out}")
+        else:
+            logger.info(wrote)
         return done
 
     @contextmanager

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..data.reading import parse_json, read_text
+from ..data.reading import name_json_type, parse_json, read_text
 from ..models import ZeroShotPreTrainedModel
 from ..models.fingerprints import Fingerprint, fingerprint_model, fingerprint_strings
 from .exported import ExportedEncoder, load_checkpoint_or_export
@@ -68,7 +68,8 @@ def read_json(path: Path, kind: type) -> Any:
         raise ValueError(f"Expected JSON in {str(path)!r}, found {error}. Build the index anew.") from error
     if not isinstance(content, kind):
         raise ValueError(
-            f"Expected a {kind.__name__} in {str(path)!r}, found a {type(content).__name__}. Build the index anew."
+            f"Expected JSON of the type {name_json_type(kind())} in {str(path)!r}, found {name_json_type(content)}. "
+            "Build the index anew."
         )
     return content
 
@@ -112,6 +113,6 @@ def load_source_model(settings: dict[str, Any], folder: Path) -> ZeroShotPreTrai
     if "model" not in settings:
         raise ValueError(
             f"Expected the name of a model in the index {str(folder)!r}, found none: it was built with one that was never "
-            "saved. Pass the model."
+            "saved. Pass the model, on the command line as --model."
         )
     return load_checkpoint_or_export(settings["model"])

@@ -363,6 +363,6 @@ def check_count(model: ZeroShotPreTrainedModel, count: int, exact_limit: int) ->
     if model.compared_vectors is None:
         raise ValueError(
             f"Expected at most {exact_limit} labels for {type(model).__name__}, which compares every one with every text, "
-            f"found {count}. Choose an architecture with one vector a label, or raise exact_limit."
+            f"found {count}. Choose an architecture with one vector a label, or, in Python, raise exact_limit."
         )
     import_faiss()

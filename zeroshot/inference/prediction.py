@@ -233,7 +233,8 @@ def classify_file(
             writer.write(records)
             done += len(records)
             progress.update(len(records))
-    rejections.report()
+    if rejections.count:
+        logger.warning(rejections.describe())
     if not done:
         raise ValueError(NO_TEXTS)
     return done

@@ -1,5 +1,6 @@
 """The parts of a prediction on the workers of Ray Data; they see the same files, for instance on a shared disk."""
 
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from ..models import ZeroShotPreTrainedModel
 from ..models.candidates_zeroshot import CandidateLabels
 from .exported import ExportedEncoder
 from .file_run import FileRun
+from .foreign_lines import hide_foreign_lines
 from .text_files import PartReader
 
 
@@ -59,7 +61,7 @@ def classify_with_ray(
             "loaded them. Leave the engine out, or name the checkpoint that it was exported from."
         )
     try:
-        import ray
+        import ray.data  # here, since it sets levels of its log lines
     except ImportError as error:
         raise ImportError(
             'Expected Ray for the engine ray, found it not installed. Install it: pip install "zeroshot[ray]".'
@@ -67,18 +69,21 @@ def classify_with_ray(
     missing = run.folder.list_missing(run.parts)
     if not missing:
         return
-    if not ray.is_initialized():
-        ray.init(include_dashboard=False, log_to_driver=False)
-    resources = ray.cluster_resources()
-    gpus = int(resources.get("GPU", 0))
-    workers = min(len(missing), gpus or int(resources["CPU"]))
-    done = ray.data.from_items([{"part": index} for index in missing], override_num_blocks=len(missing)).map_batches(
-        PartWorker,
-        fn_constructor_args=(run, model, candidate_labels, settings),
-        batch_size=1,
-        num_gpus=1 if gpus else None,
-        compute=ray.data.ActorPoolStrategy(size=workers),
-    )
-    with tqdm(total=run.count_rows(missing), desc="Classifying", unit=" texts", disable=not sys.stderr.isatty()) as progress:
-        for row in done.iter_rows():
-            progress.update(int(row["rows"]))
+    with hide_foreign_lines("ray", "ray.data"):
+        if not ray.is_initialized():
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.getLogger("ray").level)
+        ray.data.DataContext.get_current().enable_progress_bars = False  # ours is below
+        resources = ray.cluster_resources()
+        gpus = int(resources.get("GPU", 0))
+        workers = min(len(missing), gpus or int(resources["CPU"]))
+        done = ray.data.from_items([{"part": index} for index in missing], override_num_blocks=len(missing)).map_batches(
+            PartWorker,
+            fn_constructor_args=(run, model, candidate_labels, settings),
+            batch_size=1,
+            num_gpus=1 if gpus else None,
+            compute=ray.data.ActorPoolStrategy(size=workers),
+        )
+        silent = not sys.stderr.isatty()
+        with tqdm(total=run.count_rows(missing), desc="Classifying", unit=" texts", disable=silent) as progress:
+            for row in done.iter_rows():
+                progress.update(int(row["rows"]))

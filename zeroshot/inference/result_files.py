@@ -10,6 +10,7 @@ from typing import IO, Any, Literal, Protocol
 import pyarrow
 import pyarrow.parquet
 
+from ..data.findings import count_things
 from ..data.reading import to_json
 from ..files import replace_file
 from ..models.inputs_zeroshot import HALF_CHARACTER
@@ -191,10 +192,15 @@ def open_writer(
         yield CsvWriter(file, {**columns, **dict.fromkeys(kinds)}) if suffix.lower() == ".csv" else JsonLinesWriter(file)
 
 
+def name_listing(target: Path) -> Path:
+    """The file with the rows without a text."""
+    return target.with_name(target.name + ".rejected.jsonl")
+
+
 @contextmanager
 def open_listing(target: Path) -> Iterator[IO[str]]:
     """Open the list of rows without a text; there is none where nothing is written."""
-    path = target.with_name(target.name + ".rejected.jsonl")
+    path = name_listing(target)
     with replace_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         yield file
     if not path.stat().st_size:
@@ -223,7 +229,7 @@ class Rejections:
             self._listing.write(json.dumps(row, ensure_ascii=False) + "\n")
         self.count, self._first = self.count + 1, self._first or words
 
-    def report(self) -> None:
-        """Say how many there were."""
-        if self.count:
-            self._warn(f"{self.count} lines were left out; the first, {self._first}")
+    def describe(self, listing: Path | None = None) -> str:
+        """How many there are, where they are listed if they are, and the first."""
+        place = "" if listing is None else f" and listed in {listing}"
+        return f"{count_things(self.count, 'line')} left out{place}; the first, {self._first}"

@@ -1,6 +1,7 @@
 """ONNX Runtime and OpenVINO behind one face: write a graph to a file, make it int8, run it on tensors."""
 
 import importlib
+import io
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
@@ -10,6 +11,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from .foreign_lines import hide_foreign_lines, shows_foreign_lines
 from .graphs import Graph
 
 Format = Literal["onnx", "openvino"]
@@ -52,7 +54,7 @@ def write_onnx(graph: Graph, file: Path) -> None:
     weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.module.parameters())
     shapes = {name: dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for name, axes in graph.axes.items()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), hide_foreign_lines("torch.onnx"):
             torch.onnx.export(
                 graph.module.eval(),
                 tuple(graph.inputs.values()),
@@ -74,15 +76,16 @@ def write_onnx(graph: Graph, file: Path) -> None:
 def quantize_onnx(source: Path, target: Path) -> None:
     """Weights of matrix products in int8, one scale a column; activations become int8 while it runs."""
     quantization = require("onnxruntime.quantization")
-    quantization.quantize_dynamic(
-        source,
-        target,
-        weight_type=quantization.QuantType.QInt8,
-        op_types_to_quantize=["MatMul", "Gemm"],
-        per_channel=True,
-        use_external_data_format=source.with_name(source.name + ".data").exists(),
-        extra_options={"MatMulConstBOnly": True},
-    )
+    with hide_foreign_lines():
+        quantization.quantize_dynamic(
+            source,
+            target,
+            weight_type=quantization.QuantType.QInt8,
+            op_types_to_quantize=["MatMul", "Gemm"],
+            per_channel=True,
+            use_external_data_format=source.with_name(source.name + ".data").exists(),
+            extra_options={"MatMulConstBOnly": True},
+        )
 
 
 def write_openvino(source: Path, target: Path, calibration: Iterable[Tensors] | None) -> None:
@@ -92,7 +95,8 @@ def write_openvino(source: Path, target: Path, calibration: Iterable[Tensors] | 
     if calibration is not None:
         nncf = require("nncf")
         rows = [{name: tensor.numpy() for name, tensor in inputs.items()} for inputs in calibration]
-        with redirect_stdout(sys.stderr):  # its progress bars
+        bars = sys.stderr if sys.stderr.isatty() or shows_foreign_lines() else io.StringIO()
+        with redirect_stdout(bars), hide_foreign_lines("nncf"):
             model = nncf.quantize(model, nncf.Dataset(rows), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(rows))
     openvino.save_model(model, target, compress_to_fp16=False)
 

@@ -15,14 +15,17 @@ import pyarrow.parquet
 from ..data.reading import (
     SUFFIXES,
     CsvCells,
+    check_json_lines,
     decode_line,
     iterate_csv_cells,
     iterate_raw_rows,
+    name_json_type,
     parse_json,
     read_csv_header,
     read_csv_row,
     to_json,
 )
+from ..data.validation import show_fields
 from ..models.inputs_zeroshot import HALF_CHARACTER
 
 LINE_SUFFIXES = (".txt", "")
@@ -45,7 +48,7 @@ ParseRow = Callable[[], TextRow | None]
 
 def _find_problem(text: Any) -> str | None:
     if not isinstance(text, str):
-        return f"Expected a text, found {type(text).__name__}. Write one into the field or column 'text'."
+        return f"Expected a text, found {name_json_type(text)}. Write one into the field or column 'text'."
     if not text.strip():
         return "Expected a text with words, found an empty one. Leave the line out."
     if HALF_CHARACTER.search(text):
@@ -55,9 +58,12 @@ def _find_problem(text: Any) -> str | None:
 
 def _judge_fields(number: int, content: str, found: Any) -> TextRow:
     if not isinstance(found, dict):
-        problem = f'Expected an object, found {type(found).__name__}. Write {{"text": "..."}}.'
+        problem = f'Expected an object, found {name_json_type(found)}. Write {{"text": "..."}}.'
         return TextRow(number, content, {}, problem)
-    reason = _find_problem(found.get("text"))
+    if "text" in found:
+        reason = _find_problem(found["text"])
+    else:
+        reason = f"Expected a field or column 'text', found {show_fields(found)}. Name what holds the text so."
     return TextRow(number, content, {} if reason else found, reason)
 
 
@@ -208,7 +214,7 @@ class PartReader:
 
 
 def check_source(source: Path | None) -> None:
-    """Raise an error if `source` is no file, or of no type that can be read."""
+    """Raise an error if `source` is no file, of no type that can be read, or plainly of another than its name says."""
     if source is not None and not source.is_file():
         raise FileNotFoundError(f"Expected a file of texts, found no file {str(source)!r}. Check the path.")
     if source is not None and source.suffix.lower() not in (*LINE_SUFFIXES, *SUFFIXES):
@@ -216,19 +222,32 @@ def check_source(source: Path | None) -> None:
             f"Expected a file of texts (.txt, {', '.join(SUFFIXES)}), found {str(source)!r}. Convert it, or give one text "
             "a line on standard input."
         )
+    if source is not None and source.suffix.lower() == ".jsonl":
+        check_json_lines(source)
+
+
+def _list_fields(source: Path | None, wanted: Sequence[str]) -> list[str]:
+    """The fields of the rows up to the first by which all that are wanted were there; of all rows where some never are."""
+    names: dict[str, None] = {}
+    rows = iterate_rows(source)
+    while not all(name in names for name in wanted) and (parse := next(rows, None)) is not None:
+        if (row := parse()) is not None:
+            names.update(dict.fromkeys(row.fields))
+    return list(names)
 
 
 def check_fields(source: Path | None, keep: Sequence[str] | None) -> dict[str, pyarrow.DataType] | None:
-    """What [`read_columns`] says of a source, if it has the fields to keep or may have them row by row.
+    """What [`read_columns`] says of a source, if it has the fields to keep: as columns, or in some row.
 
     Raises:
-        ValueError: If a field is none of the columns.
+        ValueError: If a field is none of the columns, or is in no row.
     """
     columns = read_columns(source)
-    if columns is not None and (unknown := [name for name in keep or () if name not in columns]):
+    names = _list_fields(source, keep or ()) if columns is None else list(columns)
+    if unknown := [name for name in keep or () if name not in names]:
         place = "of standard input" if source is None else f"of {str(source)!r}"
         raise ValueError(
-            f"Expected fields to keep among {', '.join(columns)}, found {unknown[0]!r}. Check keep_fields against the "
-            f"columns {place}."
+            f"Expected fields to keep among {', '.join(names) or 'none'}, found {unknown[0]!r}. Check keep_fields against "
+            f"the {'fields' if columns is None else 'columns'} {place}."
         )
     return columns

@@ -60,7 +60,7 @@ def calibrate_logits(logits: torch.Tensor, calibration: dict, *, multi_label: bo
     """
     if calibration["multi_label"] != multi_label:
         raise ValueError(
-            f"Expected scores with multi_label={calibration['multi_label']}, on which this model was calibrated, found a "
-            f"call with multi_label={multi_label}. Run zeroshot calibrate for this kind of scores."
+            f"Expected scores {'without' if multi_label else 'with'} multi_label, on which this model was calibrated, found "
+            f"a call {'with' if multi_label else 'without'} it. Run zeroshot calibrate for this kind of scores."
         )
     return logits / calibration["temperature"] + calibration["bias"]

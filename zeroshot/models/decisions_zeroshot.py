@@ -6,6 +6,7 @@ one by one (sigmoid) no child scores higher than its parent. Conditional probabi
 (https://proceedings.mlr.press/r5/morin05a.html), there for the speed of a softmax over words.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ import torch
 from .calibration_zeroshot import calibrate_logits
 from .candidates_zeroshot import Candidates
 from .options_zeroshot import CALIBRATED, CallOptions
+
+SHOWN_NAMES = 5  # in a message
 
 
 def find_calibration(options: CallOptions, calibration: dict | None) -> dict | None:
@@ -71,6 +74,11 @@ def build_hierarchy(candidates: Candidates, scores: Sequence[float]) -> dict[str
     return top
 
 
+def _join_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(map(repr, names[:SHOWN_NAMES])) + more
+
+
 def find_thresholds(options: CallOptions, names: Sequence[str], calibration: dict | None) -> list[float] | None:
     """The threshold of each label; None where the call has none.
 
@@ -87,9 +95,13 @@ def find_thresholds(options: CallOptions, names: Sequence[str], calibration: dic
         return [float(threshold)] * len(names)
     missing = [name for name in names if name not in threshold]
     if missing:
+        unknown = [name for name in threshold if name not in names]
+        others = f", but one for {_join_names(unknown)}, which {'is' if len(unknown) == 1 else 'are'} no label"
+        example = json.dumps({name: threshold.get(name, 0.5) for name in names[:SHOWN_NAMES]}, ensure_ascii=False)
+        example = example[:-1] + (", ...}" if len(names) > SHOWN_NAMES else "}")
         raise ValueError(
-            f"Expected a threshold for every label, found none for {missing[0]!r} among {list(threshold)}. Add it, or pass "
-            "one number for all labels."
+            f"Expected a threshold for every label, found none for {_join_names(missing)}{others if unknown else ''}. "
+            f"Write {example}, or one number for all labels."
         )
     return [float(threshold[name]) for name in names]
 
@@ -135,11 +147,11 @@ def check_names(options: CallOptions, candidates: Candidates) -> None:
         )
     if options.return_hierarchical and candidates.parents is None:
         raise ValueError(
-            "Expected a nested dictionary of candidate labels with return_hierarchical, found labels without a hierarchy. "
-            "Write {'sports': {'football': {}, 'tennis': {}}, 'politics': {}}, or leave return_hierarchical out."
+            "Expected a hierarchy of candidate labels with return_hierarchical, found labels without one. "
+            'Write {"sports": {"football": {}, "tennis": {}}, "politics": {}}, or leave return_hierarchical out.'
         )
     if options.pairwise and candidates.parents is not None:
         raise ValueError(
-            "Expected labels without a hierarchy with pairwise, found a nested dictionary. Leave pairwise out, or pass the "
-            "labels as a list."
+            "Expected labels without a hierarchy with pairwise, found one. Leave pairwise out, or write the labels "
+            "as a list."
         )

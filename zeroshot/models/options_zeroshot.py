@@ -25,7 +25,7 @@ def _check_threshold(threshold: Any, of: str = "") -> None:
     if not number or not 0 <= threshold <= 1:
         raise ValueError(
             f"Expected a threshold{of} from 0 to 1, found {threshold!r}. Scores are probabilities; try 0.5, a number for "
-            f"each label like {{'sports': 0.4}}, or {CALIBRATED!r}."
+            f'each label like {{"sports": 0.4, "politics": 0.6}}, or {CALIBRATED!r}.'
         )
 
 
@@ -88,19 +88,19 @@ class CallOptions:
             _check_threshold(self.threshold)
         if self.none_label is not None and not (isinstance(self.none_label, str) and self.none_label.strip()):
             raise ValueError(
-                f"Expected none_label to be a name, found {self.none_label!r}. Write none_label='none of these'."
+                f"Expected none_label to be a name, found {self.none_label!r}. Write one such as 'none of these'."
             )
         if self.none_label is not None and self.threshold is None:
             raise ValueError(
                 f"Expected a threshold with none_label, below which {self.none_label!r} is decided for, found none. "
-                "Pass threshold=0.5 or another."
+                "Add one, such as 0.5."
             )
         top_k = 1 if self.top_k is None else self.top_k
         if not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1:
             raise ValueError(f"Expected top_k of at least 1 label, found {top_k!r}. Raise it, or leave it out for all.")
         if not isinstance(self.explain, int) or self.explain < 0:
             raise ValueError(
-                f"Expected explain to be True or the number of labels to explain, found {self.explain!r}. Pass True."
+                f"Expected explain to be the number of labels to explain, found {self.explain!r}. 1 explains the best one."
             )
         if self.pairwise and self.multi_label:
             raise ValueError(
