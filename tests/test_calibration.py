@@ -244,8 +244,16 @@ def test_a_configuration_refuses_what_cannot_be_applied(change: dict[str, Any], 
 def test_the_other_kind_of_scores_is_refused() -> None:
     logits = torch.tensor([3.0, -1.0])
     assert calibrate_logits(logits, STORED, multi_label=True).tolist() == [0.5, -1.5]
-    with pytest.raises(ValueError, match=r"^Expected scores with multi_label=True, .*, found a call with multi_label=False"):
+    with pytest.raises(ValueError, match=r"^Expected scores with multi_label, .*, found a call without it"):
         calibrate_logits(logits, STORED, multi_label=False)
+
+
+def test_no_calibration_cannot_be_applied() -> None:
+    """What the configuration of most checkpoints holds."""
+    with pytest.raises(
+        ValueError, match=r"^Expected the calibration of .*, found None: it has none\. Run zeroshot calibrate"
+    ):
+        calibrate_logits(torch.tensor([3.0]), None, multi_label=True)
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from zeroshot.models import ZeroShotPreTrainedModel
+from zeroshot.models.explain_zeroshot import find_words
 from zeroshot.models.inputs_zeroshot import build_inputs
 from zeroshot.models.pairwise_zeroshot import MARGIN, MOST, find_rivals
 
@@ -91,10 +92,66 @@ def test_each_text_of_a_batch_has_its_own_explanation(model: ZeroShotPreTrainedM
         assert [weight for _, weight in weights] == pytest.approx([weight for _, weight in expected], abs=1e-4)
 
 
-@pytest.mark.parametrize(("overflow", "found"), [("split", "3 windows"), ("truncate", "88 tokens too many")])
-def test_long_texts_are_not_explained(biencoder: ZeroShotPreTrainedModel, overflow: str, found: str) -> None:
-    with pytest.raises(ValueError, match=rf"reads whole with explain, found one of {found} at position 1: 'goal goal"):
-        biencoder.predict([TEXT, "goal " * 150], LABELS, explain=True, overflow=overflow)
+LONG = " ".join([*["rain team"] * 50, "goal,", *["bake  cake"] * 50])  # of 201 words and 202 tokens
+
+
+def expect_span(model: ZeroShotPreTrainedModel, name: str, labels: list[str]) -> tuple[int, int]:
+    """Of the window in which the logit of a label is highest, cut by hand at words; the one with two tokens stays whole."""
+    words, room = [match.span() for match in re.finditer(r"\S+", LONG)], 62
+    if "pair_layout" in model.config.to_dict():
+        room = 61 - max(len(model.tokenizer.tokenize(label)) for label in labels)
+    tokens = [word for word in words for _ in range(2 if LONG[slice(*word)] == "goal," else 1)]
+    spans, start = [], 0
+    while not spans or spans[-1][1] < len(LONG):
+        spans.append((tokens[start][0], tokens[start : start + room][-1][1]))
+        start += room - room // 4
+    logits = model.predict_logits([LONG[slice(*span)] for span in spans], labels, multi_label=True)
+    return spans[int(logits[:, labels.index(name)].argmax())]
+
+
+@pytest.mark.parametrize("pooling", ["max", "mean"])
+def test_a_long_text_is_explained_by_its_best_window(model: ZeroShotPreTrainedModel, pooling: str) -> None:
+    """As that part of the text by itself; texts that are read whole beside it are as they were."""
+    options = {"multi_label": True, "overflow_pooling": pooling}
+    short, long = model.predict([TEXT, LONG], LABELS, explain=2, **options)
+    assert "explained_spans" not in short and long["windows"] >= 4
+    assert short["explanation"] == model.predict(TEXT, LABELS, explain=2, **options)[0]["explanation"]
+    assert list(long["explanation"]) == list(long["explained_spans"])
+    assert list(long["explanation"]) == model.as_pipeline()(LONG, LABELS, **options)["labels"][:2]
+    for name, weights in long["explanation"].items():
+        assert long["explained_spans"][name] == expect_span(model, name, LABELS)
+        part = LONG[slice(*long["explained_spans"][name])]
+        [alone] = model.predict(part, LABELS, explain=4, multi_label=True)
+        assert [word for word, _ in weights] == [word for word, _ in alone["explanation"][name]] == part.split()
+        assert [weight for _, weight in weights] == pytest.approx([w for _, w in alone["explanation"][name]], abs=1e-4)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_of_a_text_that_is_cut_the_part_that_was_read_is_explained(model: ZeroShotPreTrainedModel, side: str) -> None:
+    model.tokenizer.truncation_side = side
+    [result] = model.predict(LONG, LABELS, explain=True, overflow="truncate")
+    read = 202 - result["truncated"]  # tokens that stand beside the longest label
+    [weights], [span] = result["explanation"].values(), result["explained_spans"].values()
+    words = LONG.split()
+    expected = words[:read] if side == "right" else words[-62:][:read]  # the label takes its place from the end
+    assert LONG[slice(*span)].split() == [word for word, _ in weights] == expected
+
+
+def test_a_word_longer_than_a_window_is_explained_in_part(biencoder: ZeroShotPreTrainedModel) -> None:
+    """Blanks are not all that parts tokens; without whole words there would be nothing to weigh."""
+    [result] = biencoder.predict("goal," * 100, LABELS, explain=True)
+    [weights], [(start, end)] = result["explanation"].values(), result["explained_spans"].values()
+    assert [word for word, _ in weights] == [("goal," * 100)[start:end]] and 0 < end - start < 200
+    assert find_words(biencoder.tokenizer, "goal," * 9, (1, 7), 4) == (0, 10), "words by themselves may be more tokens"
+
+
+def test_a_tokenizer_without_places_explains_whole_texts_only(
+    biencoder: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(biencoder.tokenizer), "is_fast", False)
+    assert biencoder.predict(TEXT, LABELS, explain=True)[0]["explanation"]
+    with pytest.raises(ValueError, match=r"tells where its tokens stand, .* found BertTok\w+\. Explain parts of the text"):
+        biencoder.predict(LONG, LABELS, explain=True)
 
 
 def test_explain_is_a_number_of_labels(biencoder: ZeroShotPreTrainedModel) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import pickle
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
+from zeroshot.models.inputs_zeroshot import TextError
 from zeroshot.models.windows_zeroshot import fit_texts, pool_windows, split_tokens
 
 from .conftest import LABELS, TEXTS
@@ -95,6 +97,14 @@ def test_long_texts_can_be_refused(model: ZeroShotPreTrainedModel) -> None:
         model.predict([TEXTS[0], LONG], LABELS, overflow="error")
 
 
+def test_the_one_that_is_refused_is_named_among_all(biencoder: ZeroShotPreTrainedModel) -> None:
+    """A text with one label is scored apart from those with several; and a worker elsewhere can say which it was."""
+    labels = [["sports"], ["sports", "music"], ["music"]]
+    with pytest.raises(TextError, match=r"found 152 at position 2\. Shorten it") as caught:
+        biencoder.predict([*TEXTS[:2], LONG], labels, overflow="error")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
 def test_fifty_thousand_tokens_are_read_in_bounded_memory(
     model: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +127,7 @@ def test_fifty_thousand_tokens_are_read_in_bounded_memory(
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 62])
 def test_windows_hold_every_token_and_overlap(size: int) -> None:
     for length in (0, 1, size - 1, size, size + 1, 5 * size + 3):
-        windows = split_tokens(range(length), size)
+        windows = [list(range(*place)) for place in split_tokens(length, size)]
         assert {token for window in windows for token in window} == set(range(length))
         assert all(len(window) <= size for window in windows)
         for window, after in itertools.pairwise(windows):

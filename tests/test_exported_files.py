@@ -65,6 +65,13 @@ def test_commands_take_the_folder_of_an_export(
     assert "found that its weights changed since" in fail(*words)
 
 
+def test_an_export_stays_where_its_runtime_is(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with a GPU must not part its head from its encoder."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    model = load_exported(export)
+    assert exported.move_to_device(model) is model and model.device.type == "cpu"
+
+
 @pytest.mark.parametrize("change", ["encoder.onnx", "encoder.onnx.data", exported.HEAD_FILE, "precision"])
 def test_an_export_is_known_by_its_files_and_precision(export: Path, change: str) -> None:
     """Each of them changes vectors."""

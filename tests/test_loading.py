@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from transformers import BertConfig, BertModel
+from transformers.utils import logging as hf_logging
 
 from zeroshot.models import ZeroShotPreTrainedModel, loading
 
@@ -34,6 +35,35 @@ def test_own_checkpoint_loads_without_remote_code(biencoder: ZeroShotPreTrainedM
     loaded = loading.load_model(str(tmp_path))
     assert type(loaded) is type(biencoder)
     assert not loaded.training
+
+
+def test_older_code_beside_the_weights_is_told(
+    biencoder: ZeroShotPreTrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever trusts that code misses what came later without a word; saving anew mends it."""
+    hf_logging.enable_propagation()
+    biencoder.save_pretrained(tmp_path)
+    options = tmp_path / "options_zeroshot.py"
+    code = options.read_text(encoding="utf-8")
+    options.write_text(re.sub(r"^    (explain|pairwise): .*\n", "", code, flags=re.MULTILINE), encoding="utf-8")
+    model = loading.load_model(str(tmp_path))
+    options.unlink()
+    loading.load_model(str(tmp_path))
+    some, every = (record.getMessage() for record in caplog.records)
+    mend = f"Renew it: load_model({str(tmp_path)!r}).save_pretrained(FOLDER)"
+    assert some.endswith(
+        f"is older than the installed one: loaded with trust_remote_code=True, its pipeline ignores pairwise, "
+        f"explain. {mend}"
+    )
+    assert "ignores multi_label, hypothesis_template, " in every
+    caplog.clear()
+    model.save_pretrained(tmp_path)
+    assert options.read_text(encoding="utf-8") == code
+    loading.load_model(str(tmp_path))
+    for file in tmp_path.glob("*.py"):  # as in a cache of the Hub, which holds what was asked for
+        file.unlink()
+    loading.load_model(str(tmp_path))
+    assert not caplog.records
 
 
 @pytest.fixture

@@ -150,6 +150,12 @@ def test_what_was_chosen_is_logged_with_its_settings(
     assert (
         "attention eager (--attn_implementation), batches padded (--pack_batches), unsorted (--batch_by_length)" in lines[1]
     )
+    assert "over 1 process(es) (--per_device_train_batch_size)" in lines[0]
+    caplog.clear()
+    monkeypatch.setattr(type(packed.args), "world_size", 2)
+    with caplog.at_level(logging.INFO, logger="zeroshot"):
+        packed._log_choices("left to the system")
+    assert "over 2 process(es) that wait 1800 s for each other (--ddp_timeout) (--per_device" in caplog.text
     assert len(calls) == 4
     lengths = [trainer._get_train_sampler().lengths for trainer in (packed, padded)]
     assert len(set(lengths[0])) > 1

@@ -10,7 +10,7 @@ import pytest
 from transformers import set_seed
 
 from zeroshot.cli import main
-from zeroshot.inference import predict_file
+from zeroshot.inference import predict_file, prediction
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
 
 from .command_helpers import fail, read_lines
@@ -60,6 +60,36 @@ def test_files_hold_what_the_pipeline_says(place: Path, biencoder: ZeroShotPreTr
     assert [row["embedding"] for row in rows] == [line["embedding"] for line in lines]
     for name in ("explanation", "hierarchy"):
         assert [json.loads(row[name]) for row in rows] == [line[name] for line in lines]
+
+
+def test_a_long_text_in_a_file_is_explained_too(place: Path, biencoder: ZeroShotPreTrainedModel) -> None:
+    """As in Python; the others of the file are as they were without it."""
+    long = " ".join(["rain team goal"] * 60)
+    (place / "texts.txt").write_text("\n".join([*TEXTS[:2], long, *TEXTS[2:]]), encoding="utf-8")
+    main(predict(place, "out.jsonl", "--explain"))
+    lines = read_lines(place / "out.jsonl")
+    [expected] = json.loads(json.dumps(biencoder.predict(long, TREE, explain=True)))
+    assert [line["sequence"] for line in lines] == [*TEXTS[:2], long, *TEXTS[2:]]
+    assert ["explained_spans" in line for line in lines] == [False, False, True, False, False, False]
+    assert lines[2]["explained_spans"] == expected["explained_spans"]
+    [(name, weights)] = lines[2]["explanation"].items()
+    assert [word for word, _ in weights] == [word for word, _ in expected["explanation"][name]]
+    assert [weight for _, weight in weights] == pytest.approx([w for _, w in expected["explanation"][name]], abs=1e-4)
+    main(predict(place, "out.parquet", "--explain"))
+    spans = [row["explained_spans"] for row in pyarrow.parquet.read_table(place / "out.parquet").to_pylist()]
+    assert [span and json.loads(span) for span in spans] == [line.get("explained_spans") for line in lines]
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", None])
+def test_a_text_that_is_refused_is_named_by_its_line(
+    biencoder: ZeroShotPreTrainedModel, tmp_path: Path, target: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by its place among the texts of a window: there is one before it, and lines without a text."""
+    monkeypatch.setattr(prediction, "WINDOW", 4)
+    lines = ["rain", "", "goal", "cake", "", "song", "goal " * 90, "rain"]
+    (tmp_path / "texts.txt").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^Expected texts of at most 64 tokens .*, found 92 in line 7\. Shorten it"):
+        predict_file(biencoder, LABELS, tmp_path / "texts.txt", target and tmp_path / target, options={"overflow": "error"})
 
 
 @pytest.mark.parametrize(

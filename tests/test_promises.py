@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .test_conformance import TOLERANCE
+
 ROOT = Path(__file__).resolve().parents[1]
 PROMISES: dict[str, list[str]] = {
     "Every label asked for comes back; nothing is cut in silence: overflow is split, an error, or a reported truncation.": [
@@ -17,6 +19,9 @@ PROMISES: dict[str, list[str]] = {
         "call_long_texts::windows_hold_every_token_and_overlap",
         "call_long_texts::long_texts_can_be_refused",
         "call_long_texts::truncation_is_reported_with_the_number_of_tokens",
+        "label_index::long_texts_are_read_in_windows_as_predict_reads_them",
+        "training::training_texts_that_are_cut_are_counted",
+        "teachers::texts_that_the_teacher_cuts_are_counted",
         "conformance::texts_beyond_the_limit_are_reported",
         "inputs::a_label_is_never_cut",
         "handler_options::long_texts_are_read_in_windows",
@@ -32,6 +37,7 @@ PROMISES: dict[str, list[str]] = {
         "call_long_texts::long_and_short_texts_do_not_disturb_each_other",
         "predict_resume::killed_runs_and_several_processes_give_the_same_bytes",
         "distributed::two_processes_train_like_one",
+        "promises::the_tolerance_is_published",
     ],
     "Loading needs no network and no pickle, and runs no code that nobody allowed; nothing private leaves the machine.": [
         "clean_process::model_and_pipeline_load_without_the_package",
@@ -40,6 +46,7 @@ PROMISES: dict[str, list[str]] = {
         "handler::loads_no_other_repository",
         "loading::own_checkpoint_loads_without_remote_code",
         "model_card::nothing_of_the_machine_is_in_it",
+        "training::leaves_a_model_that_loads_and_learned",
         "publishing::only_what_makes_the_model_is_published",
         "publishing::leaks_are_found_and_not_repeated",
         "publishing_runs::settings_that_would_send_the_wrong_thing",
@@ -64,6 +71,8 @@ PROMISES: dict[str, list[str]] = {
         "loading_sources::a_bad_line_costs_only_itself",
         "loading_sources::refused_rows_of_all_sources_are_written_readably",
         "training::refused_rows_are_listed_and_the_others_trained_on",
+        "evaluation_set::a_label_that_is_no_candidate_is_explained_with_its_row",
+        "predict_options::a_text_that_is_refused_is_named_by_its_line",
         "prediction_bad_lines::a_bad_jsonl_line_is_listed_and_the_others_are_classified",
         "prediction_bad_lines::a_bad_csv_row_is_listed_and_the_others_are_classified",
         "generation_faults::a_bad_answer_is_asked_again_with_the_reason",
@@ -116,6 +125,12 @@ def test_a_promise_has_tests(promise: str) -> None:
 def test_it_is_kept_by_every_architecture(name: str) -> None:
     assert any(name in kept for kept in PROMISES.values())
     assert "model" in inspect.signature(find_test(name)).parameters
+
+
+def test_the_tolerance_is_published() -> None:
+    """That to which the conformance suite holds every architecture."""
+    page = (ROOT / "docs" / "architectures.md").read_text(encoding="utf-8")
+    assert f"move no logit by more than {TOLERANCE:.0e}".replace("e-0", "e-") in page
 
 
 def split_sections(text: str) -> list[str]:

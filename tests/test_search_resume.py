@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from zeroshot.cli import main
 from zeroshot.inference import LabelIndex, prediction
@@ -31,6 +32,25 @@ def place(biencoder: ZeroShotPreTrainedModel, tmp_path: Path, monkeypatch: pytes
 
 def words_of(place: Path, target: str, *words: str) -> list[str]:
     return ["search", str(place / "index"), "--input", str(place / "a.jsonl"), "--output", str(place / target), *words]
+
+
+def test_every_command_chooses_its_device_alike(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU of this process where there is one; no machine of the tests has one, so that the move is noted alone."""
+    moves: list[tuple[str, str]] = []
+    files = ["--input", str(place / "a.jsonl"), "--output", str(place / "out.jsonl")]
+    (place / "names.json").write_text(json.dumps(NAMES), encoding="utf-8")
+    commands = {
+        "predict": [str(place / "model"), "--labels", "sports,music", *files],
+        "index": [str(place / "model"), "--labels", str(place / "names.json"), "--output", str(place / "other")],
+        "search": words_of(place, "found.jsonl")[1:],
+    }
+    for verb, words in commands.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.cuda, "is_available", lambda: True)
+            patch.setenv("LOCAL_RANK", "1")
+            patch.setattr(ZeroShotPreTrainedModel, "to", lambda self, to, verb=verb: moves.append((verb, to)) or self)
+            main([verb, *words])
+    assert moves == [(verb, "cuda:1") for verb in commands]
 
 
 def count_texts(monkeypatch: pytest.MonkeyPatch, calls: int = 1000) -> list[str]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from tokenizers.normalizers import BertNormalizer
 from transformers import BertConfig, BertForSequenceClassification, set_seed
+from transformers.utils import logging as hf_logging
 
 import train
 from zeroshot.data import TrainingDataset, load_source
@@ -64,6 +65,14 @@ def test_scores_are_the_teachers_logits(teacher_dir: str, dataset: TrainingDatas
         brought = torch.tensor([name in example["positives"] + example["negatives"] for name in classes])
         assert brought.sum() == 2 and grid[row, ~brought].isnan().all()
         torch.testing.assert_close(grid[row, brought], expected[row, brought], atol=1e-5, rtol=0)
+
+
+def test_texts_that_the_teacher_cuts_are_counted(teacher_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Beside a label it reads less than a student that would read them whole: 64 less `this is sports.` and [SEP]."""
+    hf_logging.enable_propagation()
+    dataset = TrainingDataset([make_source([make_row(f"{'rain ' * words}", ["sports"]) for words in (57, 58, 59)])])
+    build_teacher(teacher_dir, tmp_path / "cache").score(list_examples(dataset))
+    assert "2 of 3 texts are longer than the 59 tokens that the teacher reads beside the longest label" in caplog.text
 
 
 def test_a_hypothesis_is_scored_without_a_template(teacher_dir: str, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """train.py from settings to a saved model, on a tiny encoder."""
 
 import json
+import logging
 import os
 import random
 import re
@@ -205,6 +206,17 @@ def test_a_label_that_is_too_long_ends_the_run_before_its_first_step(
     with pytest.raises(ValueError, match="Expected labels of at most 64 tokens, found one of"):
         train.main(settings(encoder_dir, rows_file, tmp_path, save_steps=1))
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_training_texts_that_are_cut_are_counted(
+    encoder_dir: str, rows_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is cut in silence; the collator, which cuts, says nothing."""
+    with rows_file.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"text": "rain " * 63, "labels": ["sports"]}) + "\n")
+    with caplog.at_level(logging.WARNING):
+        train.main(settings(encoder_dir, rows_file, tmp_path / "out", max_steps=1))
+    assert "1 of 13 training texts are longer than 64 tokens and are cut (--max_tokens)." in caplog.messages
 
 
 def test_the_mean_over_sets_is_reported(biencoder: ZeroShotPreTrainedModel, rows_file: Path, tmp_path: Path) -> None:

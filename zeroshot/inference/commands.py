@@ -1,17 +1,15 @@
 """`zeroshot predict`, `zeroshot index` and `zeroshot search`."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers.utils import logging
 
 from ..models.inputs_zeroshot import check_batch_size
 from .call_options import read_labels
-from .exported import ExportedEncoder, load_checkpoint_or_export
+from .exported import load_checkpoint_or_export, move_to_device
 from .label_index import LABELS_FILE, SETTINGS_FILE, LabelIndex, check_top_k
 from .parts import Basis
 from .prediction import Engine, check_ways, classify_file, classify_in_parts, count_window_rows, predict_file
@@ -69,10 +67,8 @@ def predict_command(
     check_nested(target, options or {})
     names = read_labels(labels)
     model = load_checkpoint_or_export(model_name)
-    if engine == "local" and torch.cuda.is_available() and not isinstance(model.encoder, ExportedEncoder):
-        model = model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
     return predict_file(
-        model,
+        move_to_device(model) if engine == "local" else model,
         names,
         source,
         target,
@@ -101,7 +97,7 @@ def check_output(folder: Path) -> None:
 
 
 def index_command(model_name: str, labels: str, output: Path, *, batch_size: int = 256) -> None:
-    """Encode the labels of a file and save the index.
+    """Encode the labels of a file, on a GPU where there is one, and save the index.
 
     Args:
         model_name: Folder or Hub id of one of our checkpoints, or folder of an export.
@@ -113,7 +109,7 @@ def index_command(model_name: str, labels: str, output: Path, *, batch_size: int
     check_output(output)
     names = read_names(labels)
     try:
-        model = load_checkpoint_or_export(model_name)
+        model = move_to_device(load_checkpoint_or_export(model_name))
         index = LabelIndex.build(model, names, batch_size=batch_size, show_progress_bar=sys.stderr.isatty())
     except ImportError as error:  # the extra is missing, and the message says which
         sys.exit(f"{type(error).__name__}: {error}")
@@ -130,7 +126,7 @@ def search_command(
     model_name: str | None = None,
     batch_size: int = 64,
 ) -> int:
-    """Write a row `{"sequence", "labels", "scores", ...}` per text, with all that [`predict_file`] does about files.
+    """Write a row `{"sequence", "labels", "scores", ...}` per text, with all that [`predict_command`] does about files.
 
     Args:
         index: Folder of the index.
@@ -150,6 +146,7 @@ def search_command(
         loaded = LabelIndex.load(index, None if model_name is None else load_checkpoint_or_export(model_name))
     except ImportError as error:
         sys.exit(f"{type(error).__name__}: {error}")
+    move_to_device(loaded.model)
     part_rows = count_window_rows(min(top_k, len(loaded)))
 
     def classify(texts: list[str]) -> list[dict]:

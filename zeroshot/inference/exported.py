@@ -5,6 +5,7 @@ not the encoder's: scale, bias, codes, projections), `config.json` and the token
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -167,6 +168,13 @@ def load_exported(
     model.tokenizer = AutoTokenizer.from_pretrained(folder, config=model.config.text_config)
     model.name_or_path = str(folder)
     return model.eval()
+
+
+def move_to_device(model: ZeroShotPreTrainedModel) -> ZeroShotPreTrainedModel:
+    """Put a model on this process' GPU where there is one; a launcher says which. An export stays with its runtime."""
+    if torch.cuda.is_available() and not isinstance(model.encoder, ExportedEncoder):
+        return model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}")
+    return model
 
 
 def load_checkpoint_or_export(name: str) -> ZeroShotPreTrainedModel:

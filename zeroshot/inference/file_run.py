@@ -10,6 +10,7 @@ from transformers.utils import logging
 
 from ..data.findings import count_things
 from ..files import replace_file
+from ..models.inputs_zeroshot import TextError
 from .parts import Part, PartFolder
 from .result_files import (
     ADDED,
@@ -41,9 +42,16 @@ def _rank_labels(result: dict) -> Record:
 
 
 def classify_rows(rows: Sequence[TextRow], classify: Classify) -> list[Record]:
-    """The results of rows, an empty one where a row has no text."""
-    texts = [row.fields["text"] for row in rows if row.problem is None]
-    results = iter(classify(texts) if texts else [])
+    """The results of rows, an empty one where a row has no text.
+
+    Raises:
+        ValueError: If a text is too long and may not be; the message names its line.
+    """
+    whole = [row for row in rows if row.problem is None]
+    try:
+        results = iter(classify([row.fields["text"] for row in whole]) if whole else [])
+    except TextError as error:
+        raise ValueError(error.tell(f"in line {whole[error.position].number}")) from error
     return [_rank_labels(next(results)) if row.problem is None else {} for row in rows]
 
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy
-import torch
 from tqdm.auto import tqdm
 
 from ..models import ZeroShotPreTrainedModel
 from ..models.candidates_zeroshot import CandidateLabels
-from .exported import ExportedEncoder
+from .exported import ExportedEncoder, move_to_device
 from .file_run import FileRun
 from .foreign_lines import hide_foreign_lines
 from .text_files import PartReader
@@ -31,7 +30,7 @@ class PartWorker:
         self, run: FileRun, model: ZeroShotPreTrainedModel, candidate_labels: CandidateLabels, settings: Mapping[str, Any]
     ):
         self._run, self._labels, self._settings = run, candidate_labels, settings
-        self._model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self._model = move_to_device(model)
         self._reader = PartReader(run.source, run.part_rows)
 
     def _classify(self, texts: list[str]) -> list[dict]:

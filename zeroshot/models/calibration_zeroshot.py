@@ -47,7 +47,7 @@ def check_calibration(calibration: dict | None) -> dict | None:
     return calibration
 
 
-def calibrate_logits(logits: torch.Tensor, calibration: dict, *, multi_label: bool) -> torch.Tensor:
+def calibrate_logits(logits: torch.Tensor, calibration: dict | None, *, multi_label: bool) -> torch.Tensor:
     """Divide logits of any shape by the temperature and add the bias; their order stays as it is.
 
     Args:
@@ -56,8 +56,13 @@ def calibrate_logits(logits: torch.Tensor, calibration: dict, *, multi_label: bo
         multi_label: Which scores are made of the logits: by a sigmoid each, or by a softmax over the labels.
 
     Raises:
-        ValueError: If the calibration was fitted on the other kind.
+        ValueError: If there is none, or it was fitted on the other kind.
     """
+    if calibration is None:
+        raise ValueError(
+            "Expected the calibration of a checkpoint's configuration, found None: it has none. Run zeroshot calibrate on "
+            "labelled rows, or use the logits as they are."
+        )
     if calibration["multi_label"] != multi_label:
         raise ValueError(
             f"Expected scores {'without' if multi_label else 'with'} multi_label, on which this model was calibrated, found "

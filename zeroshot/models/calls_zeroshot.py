@@ -8,7 +8,7 @@ import torch
 
 from .candidates_zeroshot import Candidates
 from .decisions_zeroshot import build_hierarchy, check_company, check_names, decide, find_calibration, find_thresholds, judge
-from .explain_zeroshot import check_one_window, explain_text
+from .explain_zeroshot import explain_call
 from .inputs_zeroshot import check_batch_size
 from .options_zeroshot import CallOptions
 from .pairwise_zeroshot import check_company_matters, compare_pairs
@@ -93,18 +93,14 @@ class ZeroShotCall:
             scores = compare_pairs(self.scorer, token_ids, candidates, scores)
         results = [self._describe(*one) for one in zip(candidates, scores, scored, alone, strict=True)]
         if self.options.explain:
-            check_one_window(scored, texts)
             for position, result in enumerate(results):
                 labels = candidates[position]
-                best = result.rank(int(self.options.explain))[0]
-                result.details["explanation"] = explain_text(
-                    self.scorer,
-                    texts[position],
-                    token_ids[position],
-                    labels,
-                    [labels.names.index(name) for name in best],
-                    alone=alone[position],
+                best = [labels.names.index(name) for name in result.rank(int(self.options.explain))[0]]
+                ids, single = token_ids[position], alone[position]
+                explained = explain_call(
+                    self.scorer, texts[position], ids, labels, best, scored=scored[position], alone=single
                 )
+                result.details.update(explained)
         return results
 
     def _describe(self, candidates: Candidates, scores: torch.Tensor, scored: ScoredText, alone: bool) -> CallResult:

@@ -8,10 +8,14 @@ and Fergus 2014 (https://arxiv.org/abs/1311.2901), for words Li et al. 2016 (htt
 pass a word, and two words that say the same hide each other.
 
 Weights are in units of the logit. A positive one speaks for the label.
+
+Of a text that is longer than the model reads, a label is explained by the window in which its logit is highest, of which the
+whole words are weighed as a text of their own.
 """
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -24,19 +28,75 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\s\u3040-\u30ff\
 WordWeights = list[tuple[str, float]]
 
 
-def check_one_window(scored: Sequence[ScoredText], texts: Sequence[str]) -> None:
-    """Refuse to explain texts of which the model has read windows or a part.
+def find_words(tokenizer, text: str, part: tuple[int, int], most: int) -> tuple[int, int]:
+    """From and to which character the whole words of a part of a text stand; of a part within one word, that part.
+
+    Args:
+        tokenizer: The encoder's tokenizer.
+        text: The text.
+        part: The first token of the part and the one behind its last.
+        most: The most tokens of these words by themselves, special tokens aside.
 
     Raises:
-        ValueError: If one is.
+        ValueError: If the tokenizer does not tell where in a text its tokens stand.
     """
-    for position, one in enumerate(scored):
-        if one.windows > 1 or one.truncated:
-            found = f"{one.windows} windows" if one.windows > 1 else f"{one.truncated} tokens too many"
-            raise ValueError(
-                f"Expected texts that the model reads whole with explain, found one of {found} at position {position}: "
-                f"{texts[position][:80]!r}... Explain its parts, each as a text."
-            )
+    if not tokenizer.is_fast:
+        raise ValueError(
+            "Expected a tokenizer that tells where its tokens stand, to explain a text that is not read whole, found "
+            f"{type(tokenizer).__name__}. Explain parts of the text, each as a text."
+        )
+    offsets = tokenizer(text, return_offsets_mapping=True, verbose=False)["offset_mapping"][slice(*part)]
+    first, last = offsets[0][0], offsets[-1][1]
+    words = [match.span() for match in WORD.finditer(text) if first <= match.start() and match.end() <= last]
+    begin = words[0][0] if words else first
+    ends = [end for _, end in words or offsets]
+    # The tokenizer may make more tokens of a word that begins a text, or is cut, than of the same within it.
+    sizes = ((end, len(tokenizer(text[begin:end], add_special_tokens=False)["input_ids"])) for end in reversed(ends))
+    return begin, next((end for end, size in sizes if size <= most), ends[0])
+
+
+def explain_call(
+    scorer: CandidateScorer,
+    text: str,
+    token_ids: list[int],
+    candidates: Candidates,
+    chosen: Sequence[int],
+    *,
+    scored: ScoredText,
+    alone: bool,
+) -> dict[str, Any]:
+    """What `explain` adds to the result of a text.
+
+    Args:
+        scorer: That of the call.
+        text: The text, of any length.
+        token_ids: Its tokens.
+        candidates: Its labels.
+        chosen: Positions of the labels to explain.
+        scored: What the scorer said of it.
+        alone: Whether labels are judged one by one.
+
+    Returns:
+        `explanation`, `{name: [(word, weight), ...]}`; where the text was not read whole also `explained_spans`, from and
+        to which character it speaks of, `{name: (start, end)}`.
+
+    Raises:
+        ValueError: If it was not read whole, and the tokenizer does not tell where in a text its tokens stand.
+    """
+    if not scored.parts:
+        return {"explanation": explain_text(scorer, text, token_ids, candidates, chosen, alone=alone)}
+    assert scored.best_windows is not None
+    tokenizer = scorer.model._require_tokenizer()
+    windows = scored.best_windows[list(chosen)].tolist()
+    most = max(end - start for start, end in scored.parts)
+    words = {window: find_words(tokenizer, text, scored.parts[window], most) for window in set(windows)}
+    spans = {position: words[window] for position, window in zip(chosen, windows, strict=True)}
+    weights: dict[str, WordWeights] = {}
+    for span in dict.fromkeys(spans.values()):
+        part, own = text[slice(*span)], [position for position in chosen if spans[position] == span]
+        weights |= explain_text(scorer, part, tokenizer(part)["input_ids"], candidates, own, alone=alone)
+    names = {candidates.names[position]: span for position, span in spans.items()}
+    return {"explanation": {name: weights[name] for name in names}, "explained_spans": names}
 
 
 def explain_text(

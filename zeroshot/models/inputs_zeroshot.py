@@ -12,6 +12,27 @@ logger = logging.get_logger(__name__)
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # half a surrogate pair, as of a cut emoji: no tokenizer takes it
 
 
+class TextError(ValueError):
+    """One text of several is refused; whoever knows it by another place than its position says it with `tell`.
+
+    Args:
+        found: What was expected and what was found.
+        position: Of the text, from 0.
+        mend: What to do about it.
+    """
+
+    def __init__(self, found: str, position: int, mend: str) -> None:
+        super().__init__(found, position, mend)
+        self.found, self.position, self.mend = found, position, mend
+
+    def tell(self, place: str) -> str:
+        """The message, with the place of the text in these words."""
+        return f"{self.found} {place}. {self.mend}"
+
+    def __str__(self) -> str:
+        return self.tell(f"at position {self.position}")
+
+
 def _check_strings(strings: Iterable[str], kind: str, *, mend_type: str, mend_empty: str) -> list[str]:
     if not isinstance(strings, Iterable):
         raise TypeError(f"Expected a list of {kind}s, found {type(strings).__name__}: {strings!r}. Pass a list of strings.")

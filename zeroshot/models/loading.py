@@ -6,6 +6,7 @@ Not shipped with checkpoints; it obeys the ship set's import rule all the same.
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from transformers.utils import logging
 
 from . import ARCHITECTURES
 from .modeling_zeroshot import ZeroShotPreTrainedModel
+from .options_zeroshot import OPTION_NAMES
 
 logger = logging.get_logger(__name__)
 
@@ -117,7 +119,7 @@ def build_untrained(
 
 
 def load_model(name: str, **kwargs) -> ZeroShotPreTrainedModel:
-    """Load one of our checkpoints with the installed code; no remote code runs.
+    """Load one of our checkpoints with the installed code; no remote code runs, but a warning says where it is older.
 
     Args:
         name: A folder or Hub id.
@@ -132,11 +134,26 @@ def load_model(name: str, **kwargs) -> ZeroShotPreTrainedModel:
     model_type = _read_json(config_file).get("model_type")
     for model_class in ARCHITECTURES.values():
         if model_class.config_class.model_type == model_type:
+            _warn_of_older_code(name, config_file.parent)
             return _load_checkpoint(model_class, name, **kwargs)
     raise ValueError(
         f"Expected a zero-shot checkpoint ({', '.join(ARCHITECTURES)}), found a model of type {model_type!r} in {name!r}. "
         f"To train one on it: python train.py configs/quickstart.yaml --encoder {name}"
     )
+
+
+def _warn_of_older_code(name: str, folder: Path) -> None:
+    """Say which options of a call the code beside the weights does not know, which then ignores them in silence."""
+    if not any(folder.glob("modeling_*.py")):
+        return
+    file = folder / "options_zeroshot.py"
+    code = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    known = re.findall(r"^    (\w+):", code, flags=re.MULTILINE)  # the fields of its `CallOptions`
+    if missing := [option for option in OPTION_NAMES if option not in known]:
+        logger.warning(
+            f"The code beside the weights of {name!r} is older than the installed one: loaded with trust_remote_code=True, "
+            f"its pipeline ignores {', '.join(missing)}. Renew it: load_model({name!r}).save_pretrained(FOLDER)"
+        )
 
 
 def _read_json(file: Path) -> dict:

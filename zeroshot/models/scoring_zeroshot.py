@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from .candidates_zeroshot import Candidates, word_phrasings
 from .features_zeroshot import Features, concatenate_features, select_features
+from .inputs_zeroshot import TextError
 from .options_zeroshot import CallOptions
 from .windows_zeroshot import fit_texts, pool_windows
 
@@ -25,12 +26,16 @@ class ScoredText:
         windows: In how many windows it was read.
         truncated: How many of its tokens were not read beside some label.
         vector: Its unit vector (D,), where it was asked for.
+        parts: Which of its tokens each window holds, see [`FittedTexts`]; none where it was read whole.
+        best_windows: For each label, the window with its highest logit, (n,) int64, where an explanation was asked for.
     """
 
     logits: torch.Tensor
     windows: int
     truncated: int
     vector: torch.Tensor | None
+    parts: list[tuple[int, int]]
+    best_windows: torch.Tensor | None
 
 
 def pick_single(place: list[list[int]], position: dict[int, int]) -> torch.Tensor | None:
@@ -98,13 +103,17 @@ class CandidateScorer:
             judged_alone: For each text, whether its logits are for a sigmoid (a question about each label) or for a softmax.
 
         Raises:
-            ValueError: If a text is too long and may not be, a label is too long, or there is no vector to return.
+            TextError: If a text is too long and may not be.
+            ValueError: If a label is too long, or there is no vector to return.
         """
         scored: dict[int, ScoredText] = {}
         for alone in sorted(set(judged_alone)):
             rows = [row for row, kind in enumerate(judged_alone) if kind == alone]
             parts = self._score_alike([token_ids[row] for row in rows], [candidates[row] for row in rows], alone)
-            scored.update(zip(rows, parts, strict=True))
+            try:
+                scored.update(zip(rows, parts, strict=True))
+            except TextError as error:
+                raise TextError(error.found, rows[error.position], error.mend) from error
         return [scored[row] for row in range(len(token_ids))]
 
     def _score_alike(
@@ -129,10 +138,13 @@ class CandidateScorer:
             mask[first:end, [position[column] for column in own[id(place)]]] = True
         picks = {key: pick_single(place, position) for key, place in {id(place): place for place in places}.items()}
         found = self._score_rows(fitted.token_ids, classes, len(used), judged_alone, None if mask.all() else mask)
-        for place, (first, end), truncated in zip(places, fitted.spans, fitted.truncated, strict=True):
+        texts = zip(places, fitted.spans, fitted.truncated, fitted.parts, strict=True)
+        for place, (first, end), truncated, parts in texts:
             logits = self._reduce_phrasings(found["logits"][first:end], place, position, picks[id(place)])
             vector = self._join_vectors(found["vectors"][first:end]) if "vectors" in found else None
-            yield ScoredText(pool_windows(logits, self.options.overflow_pooling), end - first, truncated, vector)
+            best = logits.argmax(dim=0) if self.options.explain else None
+            pooled = pool_windows(logits, self.options.overflow_pooling)
+            yield ScoredText(pooled, end - first, truncated, vector, parts, best)
 
     def _score_rows(
         self, token_ids: list[list[int]], classes: Features, num_columns: int, judged_alone: bool, mask: torch.Tensor | None

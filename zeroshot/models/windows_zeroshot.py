@@ -18,6 +18,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from .inputs_zeroshot import TextError
+
 logger = logging.get_logger(__name__)
 
 OVERLAP = 4  # a window shares this part of its tokens, a quarter, with the next one
@@ -31,11 +33,14 @@ class FittedTexts:
         token_ids: Of R rows, special tokens included.
         spans: For each text, the rows that are its windows, as (first, last + 1).
         truncated: For each text, how many of its tokens are in no row.
+        parts: For each text, which of its tokens are read beside all of its labels, as (first, last + 1) for each of its
+            rows, special tokens aside; none where the text is read whole.
     """
 
     token_ids: list[list[int]]
     spans: list[tuple[int, int]]
     truncated: list[int]
+    parts: list[list[tuple[int, int]]]
 
 
 def read_special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
@@ -53,17 +58,17 @@ def read_special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], 
     return whole[:before], whole[before + len(bare) :]
 
 
-def split_tokens(token_ids: Sequence[int], size: int) -> list[list[int]]:
-    """Cut tokens into windows of at most `size` tokens, each of which but the first begins inside the one before.
+def split_tokens(length: int, size: int) -> list[tuple[int, int]]:
+    """Windows (first, last + 1) of at most `size` of so many tokens; each but the first begins inside the one before.
 
     Example:
-        >>> split_tokens([1, 2, 3, 4, 5, 6, 7, 8], 4)
-        [[1, 2, 3, 4], [4, 5, 6, 7], [7, 8]]
+        >>> split_tokens(8, 4)
+        [(0, 4), (3, 7), (6, 8)]
     """
-    windows, start = [list(token_ids[:size])], 0
-    while start + size < len(token_ids):
+    windows, start = [(0, min(size, length))], 0
+    while start + size < length:
         start += max(1, size - size // OVERLAP)
-        windows.append(list(token_ids[start : start + size]))
+        windows.append((start, min(start + size, length)))
     return windows
 
 
@@ -80,16 +85,17 @@ def fit_texts(
         overflow: `split`, `error` or `truncate`, see [`CallOptions`].
 
     Raises:
-        ValueError: If a text is too long and `overflow` is `error`.
+        TextError: If a text is too long and `overflow` is `error`.
     """
     long = [position for position, (ids, room) in enumerate(zip(token_ids, rooms, strict=True)) if len(ids) > room]
     if not long:
         ones = [(position, position + 1) for position in range(len(token_ids))]
-        return FittedTexts(list(token_ids), ones, [0] * len(token_ids))
+        return FittedTexts(list(token_ids), ones, [0] * len(token_ids), [[] for _ in token_ids])
     if overflow == "error":
-        raise ValueError(
-            f"Expected texts of at most {rooms[long[0]]} tokens beside their labels, found {len(token_ids[long[0]])} at "
-            f"position {long[0]}. Shorten it, or pass overflow='split' or 'truncate'."
+        raise TextError(
+            f"Expected texts of at most {rooms[long[0]]} tokens beside their labels, found {len(token_ids[long[0]])}",
+            long[0],
+            "Shorten it, or pass overflow='split' or 'truncate'.",
         )
     beyond = [position for position in long if len(token_ids[position]) > limit]
     if overflow == "truncate" and beyond:
@@ -99,17 +105,23 @@ def fit_texts(
         )
     prefix, suffix = read_special_tokens(tokenizer)
     around = len(prefix) + len(suffix)
-    fitted = FittedTexts([], [], [])
+    fitted = FittedTexts([], [], [], [])
     for ids, room in zip(token_ids, rooms, strict=True):
-        first, parts, content = len(fitted.token_ids), [list(ids)], ids[len(prefix) : len(ids) - len(suffix)]
+        first, rows, parts = len(fitted.token_ids), [list(ids)], []
         if len(ids) > room and overflow == "split":
-            parts = [[*prefix, *window, *suffix] for window in split_tokens(content, room - around)]
-        elif len(ids) > limit:
-            kept = content[around - limit :] if tokenizer.truncation_side == "left" else content[: limit - around]
-            parts = [[*prefix, *kept, *suffix]]
-        fitted.token_ids += parts
-        fitted.spans.append((first, first + len(parts)))
+            windows = split_tokens(len(ids) - around, room - around)
+            parts = [(len(prefix) + start, len(prefix) + end) for start, end in windows]
+            rows = [[*prefix, *ids[start:end], *suffix] for start, end in parts]
+        elif len(ids) > room:
+            # A label that is shorter than the longest one leaves room for more tokens of this row.
+            kept = min(len(ids), limit) - around
+            start = len(ids) - len(suffix) - kept if tokenizer.truncation_side == "left" else len(prefix)
+            parts = [(start, start + room - around)]
+            rows = [[*prefix, *ids[start : start + kept], *suffix]]
+        fitted.token_ids += rows
+        fitted.spans.append((first, first + len(rows)))
         fitted.truncated.append(max(0, len(ids) - room) if overflow == "truncate" else 0)
+        fitted.parts.append(parts)
     return fitted
 
 

@@ -173,6 +173,7 @@ class Teacher:
         labels = list(dict.fromkeys(label for names in wanted.values() for label in names))
         place = {label: number for number, label in enumerate(labels)}
         features = self.model.encode_candidate_labels(labels, ["{}"] if sentences else None)
+        self._warn_of_cut_texts([text for start in starts for text in texts[start : start + TEXTS_PER_CHUNK]], features)
         wordings = count_rows(features) // len(labels)
         device = next(iter(features.values())).device
         with tqdm(total=count, desc="Asking the teacher", unit=" pairs", disable=not show_progress_bar) as progress_bar:
@@ -195,6 +196,16 @@ class Teacher:
                 self._keep(np.concatenate([keys[text][missing[text]] for text in chunk]), np.concatenate(found))
                 progress_bar.update(int(mask.sum()))
         return count
+
+    def _warn_of_cut_texts(self, texts: Sequence[str], features: dict) -> None:
+        """The trainer counts what the student cuts; a teacher may read less."""
+        room = int(self.model.count_room(features).min())
+        lengths = [len(ids) for ids in self.model._require_tokenizer()(list(texts), verbose=False)["input_ids"]]
+        if too_long := sum(length > room for length in lengths):
+            logger.warning(
+                f"{too_long} of {len(texts)} texts are longer than the {room} tokens that the teacher reads beside the "
+                "longest label and are cut for it. A teacher that reads more judges them better."
+            )
 
     def _score_grid(self, texts: Sequence[str], features: dict, mask: torch.Tensor, batch_size: int) -> np.ndarray:
         """Logits (B, N), float32, of the pairs in `mask`."""

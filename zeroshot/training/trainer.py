@@ -144,6 +144,7 @@ class ZeroShotTrainer(GuardedTrainer):
         dtype = "bfloat16 autocast" if self.args.bf16 else "float16 autocast" if self.args.fp16 else "float32"
         attention = self.model.encoder.config._attn_implementation
         packed = "packed in one sequence" if attention == PACKED else "padded"
+        waits = f" that wait {self.args.ddp_timeout} s for each other (--ddp_timeout)" if self.args.world_size > 1 else ""
         logger.info(
             f"Training on {self.args.device} in {dtype} (--precision), attention {attention} (--attn_implementation), "
             f"batches {packed} (--pack_batches), {'of like lengths' if self.args.batch_by_length else 'unsorted'} "
@@ -152,7 +153,7 @@ class ZeroShotTrainer(GuardedTrainer):
             f"{self.args.optim.value} (--optim), loss {self.args.loss} (--loss), "
             f"freed memory {freed} (--keep_freed_memory), "
             f"{describe_trained(self.model)} (--freeze, --freeze_layers, --lora_rank), "
-            f"{self.global_batch_size} texts a batch over {self.args.world_size} process(es) "
+            f"{self.global_batch_size} texts a batch over {self.args.world_size} process(es){waits} "
             f"(--per_device_train_batch_size), {self.args.gradient_accumulation_steps} batch(es) a step."
         )
 
