@@ -155,8 +155,8 @@ def list_contestants(encoder: str, folder: Path) -> dict[str, Callable[[], Conte
 
     return {
         **{key: build(key) for key in ARCHITECTURES},
-        "biencoder, bf16": build("biencoder", bfloat16=True, batch_size=128),
-        "cascade, bf16": build("cascade", bfloat16=True, batch_size=128),
+        "biencoder, bf16": build("biencoder", bfloat16=True),
+        "cascade, bf16": build("cascade", bfloat16=True),
         "biencoder, onnx": lambda: _build_exported(encoder, folder, "onnx", False),
         "biencoder, onnx, int8": lambda: _build_exported(encoder, folder, "onnx", True),
         "biencoder, openvino": lambda: _build_exported(encoder, folder, "openvino", False),

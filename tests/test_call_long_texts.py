@@ -10,8 +10,9 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging as hf_logging
 
-from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
+from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel, prediction_zeroshot
 from zeroshot.models.inputs_zeroshot import TextError
+from zeroshot.models.prediction_zeroshot import CPU_TOKENS
 from zeroshot.models.windows_zeroshot import fit_texts, pool_windows, split_tokens
 
 from .conftest import LABELS, TEXTS
@@ -120,8 +121,29 @@ def test_fifty_thousand_tokens_are_read_in_bounded_memory(
     [result] = model.predict(text, ["sports", "music"], batch_size=16)
     assert result["windows"] == len(cut_by_hand(text, limits(model, ["sports", "music"])))
     assert sum(rows for rows, _ in sizes) == result["windows"]
-    assert max(rows for rows, _ in sizes) == 16 and max(tokens for _, tokens in sizes) <= 64
+    assert max(rows for rows, _ in sizes) <= 16 and max(tokens for _, tokens in sizes) <= 64
+    assert 256 < max(rows * tokens for rows, tokens in sizes) <= CPU_TOKENS
     assert sum(result["scores"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("batch_size", [4, 64])
+def test_a_pass_on_a_cpu_stays_within_its_caches(
+    biencoder: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """Passes of thousands of tokens took twice the time of small ones; `batch_size` holds where it asks for fewer."""
+    sizes, encode = [], biencoder.encode_text
+
+    def note(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        sizes.append(tuple(input_ids.shape))
+        return encode(input_ids, attention_mask)
+
+    monkeypatch.setattr(biencoder, "encode_text", note)
+    texts = [" ".join(["goal"] * (1 + number % 40)) for number in range(200)]
+    logits = biencoder.predict_logits(texts, LABELS, batch_size=batch_size)
+    assert sum(rows for rows, _ in sizes) == 200 and max(rows for rows, _ in sizes) <= batch_size
+    assert max(rows * tokens for rows, tokens in sizes) <= CPU_TOKENS
+    monkeypatch.setattr(prediction_zeroshot, "CPU_TOKENS", 10**9)
+    torch.testing.assert_close(logits, biencoder.predict_logits(texts, LABELS, batch_size=batch_size), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 7, 62])

@@ -32,6 +32,10 @@ else:
 ScoreTexts = Callable[[Features, Features, int, torch.Tensor | None], torch.Tensor]
 
 
+# Padded tokens of a pass on a CPU: what a layer computes for more no longer fits into its caches (LOG.md, small passes).
+CPU_TOKENS = 512
+
+
 class ZeroShotPrediction(_Model):
     """The part of the base model that classifies; mixed into [`ZeroShotPreTrainedModel`]."""
 
@@ -58,16 +62,19 @@ class ZeroShotPrediction(_Model):
     ) -> Features:
         """Encode rows in batches of like length, so that little is padded; the result is in the rows' order.
 
-        `encode` gets ids, mask, and which rows they are.
+        `encode` gets ids, mask, and which rows they are: at most `batch_size`, on a CPU fewer where they are long.
         """
         tokenizer = self._require_tokenizer()
         order = sorted(range(len(token_ids)), key=lambda row: -len(token_ids[row]))
-        parts = []
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        parts, start = [], 0
+        while start < len(order):
+            longest = len(token_ids[order[start]])
+            most = max(1, CPU_TOKENS // longest) if self.device.type == "cpu" else batch_size
+            rows = order[start : start + min(batch_size, most)]
             batch = pad(tokenizer, [token_ids[row] for row in rows]).to(self.device)
             parts.append(encode(batch["input_ids"], batch["attention_mask"], rows))
             progress_bar.update(len(rows))
+            start += len(rows)
         back = torch.empty(len(order), dtype=torch.long)
         back[torch.tensor(order)] = torch.arange(len(order))
         features = concatenate_features(parts)
@@ -212,7 +219,7 @@ class ZeroShotPrediction(_Model):
             class_templates: Wordings of a label; the configuration's when left out.
             multi_label: What the logits are for, see [`score_classes`].
             candidate_mask: Which labels are candidates of which text, (B, N) bool; the logits of others mean nothing.
-            batch_size: Texts per pass of the encoder; it does not change the scores.
+            batch_size: Most texts per pass of the encoder; it does not change the scores.
             precision: See [`use_precision`]; `fp32` changes nothing.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
 
@@ -314,7 +321,7 @@ class ZeroShotPrediction(_Model):
                 (texts, N); `score_classes` when left out.
             multi_label: What the logits of `score_classes` are for, see there.
             candidate_mask: Which labels are candidates of which text, (B, N) bool; all are when left out.
-            batch_size: Texts per pass of the encoder; it does not change the scores.
+            batch_size: Most texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show texts done, texts/s and the time left.
             overflow: What happens to texts that are too long, see [`tokenize`].
 
@@ -357,7 +364,7 @@ class ZeroShotPrediction(_Model):
             candidate_labels: Labels for all texts in a form of [`read_candidates`] (names as a list or one string with
                 commas, names with descriptions, a hierarchy), or a list with one such form per text.
             class_templates: Wordings of a label; the configuration's when left out.
-            batch_size: Texts per pass of the encoder; it does not change the scores.
+            batch_size: Most texts per pass of the encoder; it does not change the scores.
             show_progress_bar: Whether to show progress.
             **options: Those of [`CallOptions`]; an unknown one is an error.
 
