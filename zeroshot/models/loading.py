@@ -150,9 +150,10 @@ def _warn_of_older_code(name: str, folder: Path) -> None:
     code = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
     known = re.findall(r"^    (\w+):", code, flags=re.MULTILINE)  # the fields of its `CallOptions`
     if missing := [option for option in OPTION_NAMES if option not in known]:
+        ignored = ", ".join(missing) if known else "options that were added since"
         logger.warning(
             f"The code beside the weights of {name!r} is older than the installed one: loaded with trust_remote_code=True, "
-            f"its pipeline ignores {', '.join(missing)}. Renew it: load_model({name!r}).save_pretrained(FOLDER)"
+            f"its pipeline ignores {ignored}. Renew it: load_model({name!r}).save_pretrained(FOLDER)"
         )
 
 
