@@ -106,10 +106,8 @@ def test_the_one_that_is_refused_is_named_among_all(biencoder: ZeroShotPreTraine
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_fifty_thousand_tokens_are_read_in_bounded_memory(
-    model: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No pass holds more than a batch of windows, and every token is in one."""
+def note_passes(model: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """A list that gets the rows and tokens of every pass of texts."""
     sizes, encode = [], model.encode_text
 
     def note(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -117,6 +115,14 @@ def test_fifty_thousand_tokens_are_read_in_bounded_memory(
         return encode(input_ids, attention_mask)
 
     monkeypatch.setattr(model, "encode_text", note)
+    return sizes
+
+
+def test_fifty_thousand_tokens_are_read_in_bounded_memory(
+    model: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No pass holds more than a batch of windows, and every token is in one."""
+    sizes = note_passes(model, monkeypatch)
     text = " ".join(["goal"] * 50_000)
     [result] = model.predict(text, ["sports", "music"], batch_size=16)
     assert result["windows"] == len(cut_by_hand(text, limits(model, ["sports", "music"])))
@@ -131,13 +137,7 @@ def test_a_pass_on_a_cpu_stays_within_its_caches(
     biencoder: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
     """Passes of thousands of tokens took twice the time of small ones; `batch_size` holds where it asks for fewer."""
-    sizes, encode = [], biencoder.encode_text
-
-    def note(input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        sizes.append(tuple(input_ids.shape))
-        return encode(input_ids, attention_mask)
-
-    monkeypatch.setattr(biencoder, "encode_text", note)
+    sizes = note_passes(biencoder, monkeypatch)
     texts = [" ".join(["goal"] * (1 + number % 40)) for number in range(200)]
     logits = biencoder.predict_logits(texts, LABELS, batch_size=batch_size)
     assert sum(rows for rows, _ in sizes) == 200 and max(rows for rows, _ in sizes) <= batch_size
