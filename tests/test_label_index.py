@@ -10,11 +10,9 @@ import pytest
 import torch
 from transformers import set_seed
 
-from zeroshot.cli import main
 from zeroshot.inference import LabelIndex, RetrieveRerankPipeline, label_index
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
 
-from .command_helpers import fail, read_lines
 from .conftest import TEXTS, WORDS
 
 TEMPLATES = ["{}", "it is about {}."]
@@ -358,62 +356,3 @@ def test_a_folder_that_is_no_whole_index_is_refused(build: Build, tmp_path: Path
         index.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"Expected the folder of an index, found no file .*index\.json"):
         LabelIndex.load(tmp_path, model)
-
-
-def test_commands_index_labels_and_search_them(build: Build, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build().save_pretrained(tmp_path / "model")
-    (tmp_path / "labels.json").write_text(json.dumps(NAMES[:20]), encoding="utf-8")
-    (tmp_path / "labels.txt").write_bytes("\r\n".join([*NAMES[:20], ""]).encode())
-    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in TEXTS), encoding="utf-8")
-    for suffix in ("json", "txt"):
-        main(
-            [
-                "index",
-                str(tmp_path / "model"),
-                "--labels",
-                str(tmp_path / f"labels.{suffix}"),
-                "--output",
-                str(tmp_path / "i"),
-            ]
-        )
-        assert LabelIndex.load(tmp_path / "i").labels == NAMES[:20]
-    words = ["search", str(tmp_path / "i"), "--input", str(tmp_path / "texts.jsonl"), "--top_k", "3"]
-    main([*words, "--output", str(tmp_path / "out.jsonl")])
-    expected = [
-        {"sequence": result["text"], "labels": list(result["scores"]), "scores": list(result["scores"].values())}
-        for result in LabelIndex.load(tmp_path / "i").predict(TEXTS, 3)
-    ]
-    assert read_lines(tmp_path / "out.jsonl") == expected
-    capsys.readouterr()
-    (tmp_path / "model").rename(tmp_path / "moved")
-    assert fail(*words).startswith("FileNotFoundError: Expected a folder or a model on the Hub, found")
-    main([*words, "--model", str(tmp_path / "moved")])
-    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == expected
-    assert fail(*words, "--top_k", "0").startswith("ValueError: Expected a top_k of at least 1")
-    missing = fail("index", tmp_path / "moved", "--labels", tmp_path / "none.txt", "--output", tmp_path / "i")
-    assert missing.startswith("FileNotFoundError: Expected a file of labels, found no file")
-    taken = fail("index", tmp_path / "moved", "--labels", tmp_path / "labels.txt", "--output", tmp_path / "labels.txt")
-    assert taken.startswith("ValueError: Expected a folder for the index, found something else")
-
-
-def test_index_reads_labels_as_predict_does(build: Build, tmp_path: Path) -> None:
-    """And says so where they are more than names."""
-    build().save_pretrained(tmp_path / "model")
-    main(["index", str(tmp_path / "model"), "--labels", f"{NAMES[0]}, {NAMES[1]}", "--output", str(tmp_path / "i")])
-    assert LabelIndex.load(tmp_path / "i").labels == NAMES[:2]
-    tree = tmp_path / "tree.json"
-    tree.write_text('{"sports": "games"}', encoding="utf-8")
-    assert fail("index", "no/model", "--labels", tree, "--output", tmp_path / "j") == (
-        f"ValueError: Expected names alone for an index, found an object in {str(tree)!r}. Write a list of names, or say "
-        "more of them with zeroshot predict."
-    )
-
-
-def test_an_index_is_not_mixed_with_a_model(build: Build, tmp_path: Path) -> None:
-    build().save_pretrained(tmp_path / "model")
-    before = sorted(path.name for path in (tmp_path / "model").iterdir())
-    assert fail("index", tmp_path / "model", "--labels", "a,b", "--output", tmp_path / "model") == (
-        f"ValueError: Expected a new folder for the index, or that of an index, found {before[0]!r} in "
-        f"{str(tmp_path / 'model')!r}. Choose another name."
-    )
-    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == before
