@@ -44,7 +44,8 @@ def collect_labels(source: Source) -> set[str]:
 
 
 def test_the_packaged_data_has_training_and_held_out_sets() -> None:
-    assert {*HELD_OUT, *(f"{part}/train.jsonl" for part in ("tasks", "topics", "variety", "wide_tasks"))} <= set(FILES)
+    parts = ("facets", "tasks", "topics", "variety", "wide_tasks")
+    assert {*HELD_OUT, *(f"{part}/train.jsonl" for part in parts)} <= set(FILES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
@@ -124,8 +125,8 @@ def test_the_data_card_counts_rows_and_labels(name: str, sources: dict[str, Sour
 
 
 def test_the_packaged_data_is_small_enough_for_a_package() -> None:
-    """Text packs to a third: under 2 MB of the wheel."""
-    assert sum(path.stat().st_size for path in reading.PACKAGED.rglob("*") if path.is_file()) < 5_000_000
+    """Text packs to two fifths: under 3 MB of the wheel."""
+    assert sum(path.stat().st_size for path in reading.PACKAGED.rglob("*") if path.is_file()) < 7_000_000
 
 
 @pytest.mark.parametrize("file", sorted(reading.PACKAGED.rglob("labels.json")), ids=lambda file: file.parent.name)
@@ -170,9 +171,9 @@ def test_the_data_card_states_the_figures_of_the_report(report: DataReport) -> N
         f"over windows of 500 words | {total['texts']['moving_type_token_ratio']:.3f}".replace("0.", "."),
         *(
             f"`{name}`, as a share of its maximum | {share[f'packaged:{name}.jsonl']:.3f}".replace("0.", ".")
-            for name in ("topics/train", "zero_shot/topics/test", "variety/train", "tasks/train", "wide_tasks/train")
+            for name in (*(file.removesuffix(".jsonl") for file in TRAINING), "zero_shot/topics/test")
         ),
-        f"only ever negatives | {len(total['labels']['only_negative'])} of {total['labels']['distinct']:,}",
+        f"only ever negatives | {len(total['labels']['only_negative']):,} of {total['labels']['distinct']:,}",
     ):
         assert figure in card
 
