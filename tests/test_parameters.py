@@ -221,8 +221,11 @@ def test_a_run_with_adapters_goes_on_and_leaves_a_plain_model(
     final = AutoModel.from_pretrained(tmp_path / "cut").encoder.state_dict()
     moved = {name for name, tensor in final.items() if not torch.allclose(tensor, initial[name], atol=1e-7)}
     assert moved == {f"encoder.layer.{layer}.attention.self.query.weight" for layer in (0, 1)}
-    (tmp_path / "cut" / "checkpoint-4" / TRAINED_FILE).unlink()
-    torn = {**options, "resume_from_checkpoint": tmp_path / "cut" / "checkpoint-4"}
+    checkpoint = tmp_path / "cut" / "checkpoint-4"
+    modes = {(checkpoint / name).stat().st_mode for name in (TRAINED_FILE, "config.json")}
+    assert len(modes) == 1, "a colleague reads it too"
+    (checkpoint / TRAINED_FILE).unlink()
+    torn = {**options, "resume_from_checkpoint": checkpoint}
     with pytest.raises(ValueError, match=r"Expected the 6 trained parameters of this recipe in .*, found 0 that are not"):
         train.main(settings(encoder_dir, rows_file, tmp_path / "new", **torn))
 

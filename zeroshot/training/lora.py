@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..files import replace_file
 from ..models import ZeroShotPreTrainedModel
 from .parameters import find_layers
 
@@ -108,7 +109,8 @@ def merge_adapters(model: nn.Module) -> None:
 def save_trained(model: nn.Module, folder: Path) -> None:
     """Write the trained parameters to `folder`."""
     trained = {name: p.detach().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    save_file(trained, folder / TRAINED_FILE)
+    with replace_file(folder / TRAINED_FILE) as partial:
+        save_file(trained, partial)
 
 
 def load_trained(model: nn.Module, folder: Path) -> None:
