@@ -208,15 +208,26 @@ def test_a_label_that_is_too_long_ends_the_run_before_its_first_step(
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words", "room"),
+    [("biencoder", 63, "64 tokens"), ("crossencoder", 60, "61 tokens, left beside the longest label,")],
+)
 def test_training_texts_that_are_cut_are_counted(
-    encoder_dir: str, rows_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    architecture: str,
+    words: int,
+    room: str,
+    encoder_dir: str,
+    rows_file: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is cut in silence; the collator, which cuts, says nothing."""
+    """Nothing is cut in silence; the collator, which cuts, says nothing. Beside a label there is room for less."""
     with rows_file.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"text": "rain " * 63, "labels": ["sports"]}) + "\n")
+        for count in (words, words - 1):  # and two special tokens
+            file.write(json.dumps({"text": "rain " * count, "labels": ["sports"]}) + "\n")
     with caplog.at_level(logging.WARNING):
-        train.main(settings(encoder_dir, rows_file, tmp_path / "out", max_steps=1))
-    assert "1 of 13 training texts are longer than 64 tokens and are cut (--max_tokens)." in caplog.messages
+        train.main(settings(encoder_dir, rows_file, tmp_path / "out", max_steps=1, architecture=architecture))
+    assert f"1 of 14 training texts are longer than {room} and are cut (--max_tokens)." in caplog.messages
 
 
 def test_the_mean_over_sets_is_reported(biencoder: ZeroShotPreTrainedModel, rows_file: Path, tmp_path: Path) -> None:
