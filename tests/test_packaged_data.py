@@ -125,7 +125,7 @@ def test_the_data_card_counts_rows_and_labels(name: str, sources: dict[str, Sour
 
 
 def test_the_packaged_data_is_small_enough_for_a_package() -> None:
-    """Text packs to two fifths: under 3 MB of the wheel."""
+    """Text packs to a third: under 3 MB of the wheel."""
     assert sum(path.stat().st_size for path in reading.PACKAGED.rglob("*") if path.is_file()) < 8_000_000
 
 

@@ -197,14 +197,21 @@ def test_a_share_beside_files_is_refused(encoder_dir: str, rows_file: Path, tmp_
         train.main(settings(encoder_dir, rows_file, tmp_path, validation_share=0.5, validation_files=rows_file))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words", "message"),
+    [
+        ("biencoder", 100, "Expected labels of at most 64 tokens, found one of"),
+        ("crossencoder", 61, "Expected labels that leave room for the text among 64 tokens, found one that takes"),
+    ],
+)
 def test_a_label_that_is_too_long_ends_the_run_before_its_first_step(
-    encoder_dir: str, rows_file: Path, tmp_path: Path
+    architecture: str, words: int, message: str, encoder_dir: str, rows_file: Path, tmp_path: Path
 ) -> None:
     (rows_file.parent / "labels.json").unlink()
     with rows_file.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"text": "rain", "labels": ["goal " * 100]}) + "\n")
-    with pytest.raises(ValueError, match="Expected labels of at most 64 tokens, found one of"):
-        train.main(settings(encoder_dir, rows_file, tmp_path, save_steps=1))
+        file.write(json.dumps({"text": "rain", "labels": ["goal " * words]}) + "\n")
+    with pytest.raises(ValueError, match=message):
+        train.main(settings(encoder_dir, rows_file, tmp_path, save_steps=1, architecture=architecture))
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
