@@ -1,7 +1,6 @@
 """The Trainer: our losses, batches of like rows, evaluation with labels encoded once, checkpoints without pickles."""
 
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from transformers.utils import logging
 from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
 from ..hub.runs import RunPublisher
 from ..models import ZeroShotPreTrainedModel
-from ..models.inputs_zeroshot import pad, tokenize_classes
+from ..models.inputs_zeroshot import tokenize_classes
 from ..models.packing_zeroshot import PACKED
 from .arguments import ZeroShotTrainingArguments
 from .guarded_trainer import GuardedTrainer
@@ -217,30 +216,19 @@ class ZeroShotTrainer(GuardedTrainer):
         labels = dict.fromkeys(name for names in dataset.rows["positives"] for name in names)
         labels.update(dict.fromkeys(name for names in dataset.rows["negatives"] for name in names))
         labels.update(dict.fromkeys(name for pool in dataset.pools for name in pool or ()))
-        limit = self.model.config.max_tokens
-        longest: list[int] = []
-        for template in self.model.config.class_templates:  # a label that is too long must not end the run at a later step
+        config = self.model.config
+        for template in config.class_templates:  # a label that is too long must not end the run at some later step
             worded = [template.format(name) for name in labels]
-            longest = max([longest, *tokenize_classes(self.processing_class, worded, limit)], key=len)
+            tokenize_classes(self.processing_class, worded, config.max_tokens)
         token_ids = self.processing_class(dataset.rows["text"][:], verbose=False)["input_ids"]
         lengths = [len(ids) for ids in token_ids]
-        room = self._count_room(longest) if longest else limit
-        too_long = sum(length > room for length in lengths)
+        limit = config.max_tokens
+        too_long = sum(length > limit for length in lengths)
         if too_long:
-            beside = "" if room == limit else ", left beside the longest label,"
             logger.warning(
-                f"{too_long} of {len(lengths)} training texts are longer than {room} tokens{beside} and are cut "
-                "(--max_tokens)."
+                f"{too_long} of {len(lengths)} training texts are longer than {limit} tokens and are cut (--max_tokens)."
             )
         return [min(length, limit) for length in lengths]
-
-    def _count_room(self, class_ids: Sequence[int]) -> int:
-        """The most tokens of a text that are read whole beside a label."""
-        model = self.accelerator.unwrap_model(self.model)
-        inputs = pad(self.processing_class, [class_ids]).to(model.device)
-        # Dropout must not move the random numbers that the run goes on with.
-        with torch.no_grad(), torch.random.fork_rng():
-            return int(model.count_room(model.encode_classes(inputs["input_ids"], inputs["attention_mask"])).min())
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
