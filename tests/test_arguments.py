@@ -80,6 +80,14 @@ def test_a_key_without_its_value_is_refused(key: str) -> None:
         parse_arguments([f"--{key}", "--seed", "1"])
 
 
+@pytest.mark.parametrize("value", ["1,2", "[1, 2]", "high"])
+def test_a_list_of_numbers_says_how_it_is_written_on_the_command_line(value: str) -> None:
+    """Files are joined by commas, so that people join numbers by them too."""
+    message = "source_weights in the command line to be a list of numbers with spaces between them"
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--source_weights", value])
+
+
 @pytest.mark.parametrize("value", ["{pooling: cls}", "cls", "[1]", "3", '"cls"', ""])
 def test_architecture_options_that_are_no_json_object_are_refused(value: str) -> None:
     with pytest.raises(ValueError, match=r"Expected .*architecture_options"):

@@ -22,6 +22,7 @@ KINDS = {
     float: "a number",
     str: "text",
     list: "a list of texts",
+    list[float]: "a list of numbers",
     dict: "a mapping",
     NoneType: "null",
 }
@@ -122,7 +123,8 @@ def _fits(value: Any, hint: Any) -> bool:
 def _describe(hint: Any) -> str:
     options = _list_options(hint)
     choices = [f"one of {', '.join(map(str, get_args(option)))}" for option in options if get_origin(option) is Literal]
-    return " or ".join(choices + [KINDS[kind] for kind in (get_origin(o) or o for o in options) if kind in KINDS])
+    known = [KINDS.get(option) or KINDS.get(get_origin(option)) for option in options]
+    return " or ".join(choices + [kind for kind in known if kind])
 
 
 class SettingsParser:
@@ -167,7 +169,10 @@ class SettingsParser:
             self.namespace, rest = self.parser.parse_known_args(words, self.namespace)
         except argparse.ArgumentError as error:
             key = str(error.argument_name).split("/")[-1].lstrip("-").replace("-", "_")  # of all its spellings the last
-            kind = _describe(self.hints[key]) if key in self.hints else "without a value"
+            hint = self.hints.get(key)
+            kind = "without a value" if hint is None else _describe(hint)
+            if get_origin(hint) is list and place == COMMAND_LINE:
+                kind += " with spaces between them"
             raise ValueError(
                 f"Expected {key} in {place} to be {kind}, found {error.message}. "
                 f"python {self.script} --help says what each key takes."
