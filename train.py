@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     trainer = ZeroShotTrainer(
         model,
         training_arguments,
-        train_dataset=build_training_dataset(data.train, data_arguments, training_arguments.seed),
+        train_dataset=build_training_dataset(data, data_arguments, training_arguments.seed),
         # Without validation rows the unseen labels may be watched; the trainer refuses to choose a checkpoint by them.
         eval_dataset=data.validation or (None if training_arguments.load_best_model_at_end else data.zero_shot) or None,
         compute_metrics=compute_metrics,

@@ -42,11 +42,13 @@ class Case:
     small: str = "three"  # what the last, incomplete batch holds: "three" texts or "one"
     hard_negatives: int = 0
     taught: bool = False
+    question_rate: float = 0.0
 
     def __str__(self) -> str:
         words = [f"{name}={value}" for name, value in (self.options | self.arguments).items()]
         words += [f"hard_negatives={self.hard_negatives}"] if self.hard_negatives else []
         words += ["taught"] if self.taught else []
+        words += [f"question_rate={self.question_rate}"] if self.question_rate else []
         return " ".join([self.architecture, str(self.loss), *words, f"last={self.small}"])
 
 
@@ -71,6 +73,8 @@ CASES = [
     Case("biencoder", "infonce", arguments={"gradient_cache_size": 2, "bf16": True}),
     Case("biencoder", "infonce", hard_negatives=1),
     Case("biencoder", "bce", hard_negatives=1, taught=True),
+    Case("biencoder", "infonce", arguments=MARGIN, question_rate=0.5),
+    Case("cascade", "bce", arguments={"candidates_per_text": 3, **MARGIN}, taught=True, question_rate=0.5),
     Case("biencoder", "infonce", arguments={"lora_rank": 2, "learning_rate": 0.5}),
 ]
 
@@ -131,7 +135,7 @@ def train_case(case: Case, encoder: str, rows: Path, output: Path, processes: in
     arguments = {"optim": "sgd", "learning_rate": 0.005, "max_grad_norm": 0.0, "max_steps": STEPS}
     arguments |= {"save_strategy": "no", "disable_tqdm": True}
     if case.taught:
-        arguments |= {"teacher": str(rows / "teacher"), "teacher_cache": str(output / "scores")}
+        arguments |= {"teacher": str(rows / "teacher"), "teacher_cache": str(output / f"scores_{case.architecture}")}
     args = ZeroShotTrainingArguments(
         output_dir=str(output),
         loss=case.loss,
@@ -140,7 +144,8 @@ def train_case(case: Case, encoder: str, rows: Path, output: Path, processes: in
         use_cpu=True,
         **(arguments | case.arguments),
     )
-    dataset = TrainingDataset(sources, num_negatives=2, hard_negatives=case.hard_negatives, seed=0)
+    drawn = {"num_negatives": 2, "hard_negatives": case.hard_negatives, "question_rate": case.question_rate}
+    dataset = TrainingDataset(sources, **drawn, seed=0)
     with listen() as log:
         trainer = RecordingTrainer(model, args, train_dataset=dataset)
     trainer.train()

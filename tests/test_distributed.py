@@ -134,9 +134,11 @@ def test_the_log_tells_the_batch_of_all_processes(together: Path) -> None:
     assert "8 texts a batch over 2 process(es)" in log
 
 
-def test_processes_share_the_questions_to_a_teacher(together: Path, encoder_dir: str, rows: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", [case for case in CASES if case.taught], ids=str)
+def test_processes_share_the_questions_to_a_teacher(
+    case: Case, together: Path, encoder_dir: str, rows: Path, tmp_path: Path
+) -> None:
     """Were one to ask for all, the others would wait until ddp_timeout ends the run."""
-    [case] = [case for case in CASES if case.taught]
     first, second = (torch.load(together / f"results_{rank}.pt")[str(case)]["asked"] for rank in (0, 1))
     alone = train_case(case, encoder_dir, rows, tmp_path, processes=1)["asked"]
     assert first and second and first + second == alone

@@ -60,9 +60,9 @@ def test_every_setting_about_examples_arrives(files: dict[str, str]) -> None:
         source_weights=[2.0],
         source_temperature=3.0,
     )
-    dataset = build_training_dataset(prepare_data(arguments, seed=0).train, arguments, seed=7)
+    dataset = build_training_dataset(prepare_data(arguments, seed=0), arguments, seed=7)
     assert dataset.negative_weights == {"own": 1, "mined": 2} and dataset.num_negatives == dataset.hard_negatives == 3
     found = (dataset.label_dropout, dataset.source_weights, dataset.source_temperature, dataset.seed)
     assert found == (0.25, [2.0], 3.0, 7)
     plain = DataArguments(train_files=files["train_files"], hard_negatives=2)
-    assert build_training_dataset(prepare_data(plain, seed=0).train, plain, seed=0).hard_negatives == 2
+    assert build_training_dataset(prepare_data(plain, seed=0), plain, seed=0).hard_negatives == 2

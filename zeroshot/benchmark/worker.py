@@ -56,7 +56,7 @@ def train(settings: WorkerSettings) -> dict[str, Any]:
     model = build_model(model_arguments, training_arguments).to(training_arguments.device)
     data = prepare_data(data_arguments, training_arguments.seed)
     initial = copy_backbones(model)
-    dataset = build_training_dataset(data.train, data_arguments, training_arguments.seed)
+    dataset = build_training_dataset(data, data_arguments, training_arguments.seed)
     trainer = ZeroShotTrainer(
         model,
         training_arguments,

@@ -5,13 +5,15 @@ so that every true pair of the batch can be marked. Negatives that were not give
 epoch, from (seed, epoch, position) alone: the same in every process, with any number of workers and after a resume.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict
 
 import torch
 from datasets import Dataset, concatenate_datasets
 
+from .negations import ask_question
 from .negatives import Draw, MinedNegatives, check_negative_weights, draw_negatives, drop_names, mix_negatives
+from .splitting import normalize_text
 from .validation import Source
 
 
@@ -23,6 +25,7 @@ class TrainingExample(TypedDict):
     labels: list[str]  # every label that holds
     negatives: list[str]  # labels brought into the batch that do not hold
     known_negatives: list[str]  # every label known not to hold, brought or not
+    denials: list[str]  # brought labels that deny another; no other text of the batch is judged by them
     source: int  # which source it is from
     draw: str  # seeds whatever is drawn for this example
 
@@ -62,6 +65,9 @@ class TrainingDataset(torch.utils.data.Dataset):
         negative_weights: Mixes own, random and mined negatives, see [`mix_negatives`], instead of bringing all own ones.
         label_dropout: Probability with which each label of an example stays out of its batch; what is true of it when
             another example brings it stays true. One label is always brought, a positive one where there is any.
+        question_rate: Probability with which an example asks yes or no, see [`ask_question`]: whether one of its labels
+            holds, against its denial. It brings the denial of a label that does not hold in place of its positives.
+        taken: Names that no denial may have, since they are measured.
         source_weights: Of each source, how much more often its rows are seen; all 1 when empty.
         source_temperature: Sizes of sources count to the power of its inverse: 1 as they are, infinity not at all.
         seed: Decides the draws together with the epoch and the position.
@@ -79,6 +85,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         hard_negatives: int = 0,
         negative_weights: Mapping[str, float] | None = None,
         label_dropout: float = 0.0,
+        question_rate: float = 0.0,
+        taken: Collection[str] = (),
         source_weights: Sequence[float] = (),
         source_temperature: float = 1.0,
         seed: int = 0,
@@ -113,6 +121,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         self.negative_weights = negative_weights
         self.hard_negatives = num_negatives if (negative_weights or {}).get("mined") else hard_negatives
         self.label_dropout = label_dropout
+        self.question_rate = question_rate
+        self.taken = frozenset(normalize_text(name) for name in taken)
         self.source_weights = list(source_weights)
         self.source_temperature = source_temperature
         self.seed = seed
@@ -149,12 +159,33 @@ class TrainingDataset(torch.utils.data.Dataset):
         if self.label_dropout:
             negatives = drop_names(negatives, self.label_dropout, f"{draw}-drop-", keep_one=not positives)
             positives = drop_names(positives, self.label_dropout, f"{draw}-drop+", keep_one=True)
-        return {
+        example: TrainingExample = {
             "text": row["text"],
             "positives": positives,
             "labels": row["labels"],
             "negatives": negatives,
             "known_negatives": known_negatives,
+            "denials": [],
             "source": row["source"],
             "draw": draw,
         }
+        if self.question_rate and row["source"] not in self.sentence_sources:
+            self._add_question(example)
+        return example
+
+    def _add_question(self, example: TrainingExample) -> None:
+        """Let the example ask about one of its labels; of a closed set that drew no negatives, about one that fails."""
+        failing, pool = example["known_negatives"], self.pools[example["source"]]
+        if not failing and pool:
+            failing = draw_negatives(example["labels"], pool, 1, f"{example['draw']}-failing")
+        question = ask_question(
+            example["positives"], failing, rate=self.question_rate, seed=example["draw"], taken=self.taken
+        )
+        if question is None:
+            return
+        example["denials"] = [question.denial]
+        untrue = question.denial if question.holds else question.label
+        for names in ("negatives", "known_negatives"):
+            example[names] = list(dict.fromkeys([*example[names], untrue]))
+        if not question.holds:
+            example["positives"], example["labels"] = [question.denial], [*example["labels"], question.denial]

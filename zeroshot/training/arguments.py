@@ -114,6 +114,9 @@ class DataArguments:
     label_dropout: Annotated[float, SHARE] = describe_field(
         "Probability with which a label of an example stays out of its batch.", 0.0
     )
+    question_rate: Annotated[float, SHARE] = describe_field(
+        "Probability with which an example asks yes or no: one of its labels against that label denied ('not spam').", 0.0
+    )
     source_weights: list[float] = describe_field(
         "How much more often the rows of each training file are seen, in the order of train_files; all 1 when left out.", []
     )

@@ -47,6 +47,21 @@ def weigh_classes(dataset: TrainingDataset, cap: float | None) -> list[BatchExtr
     return [build]
 
 
+def mark_asked(examples: Sequence[TrainingExample], classes: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Which pairs of a batch may be judged, `asked` (B, N) bool, where some may not: a denial is asked of its own text only.
+
+    Whether another text's label is no instance of 'not spam' nobody said, and most texts are instances of all denials.
+    """
+    denials = {name for example in examples for name in example["denials"]}
+    if not denials:
+        return {}
+    asked = torch.tensor([name not in denials for name in classes]).repeat(len(examples), 1)
+    column = {name: position for position, name in enumerate(classes)}
+    for row, example in enumerate(examples):
+        asked[row, [column[name] for name in example["denials"]]] = True
+    return {"asked": asked}
+
+
 def order_examples(dataset: TrainingDataset, lengths: Sequence[int], args: ZeroShotTrainingArguments) -> EpochSampler:
     """The order in which a run sees its examples."""
     batch_size = args.train_batch_size * args.world_size

@@ -69,6 +69,7 @@ class BatchObjective:
         *,
         class_weights: torch.Tensor | None = None,
         teacher_logits: torch.Tensor | None = None,
+        asked: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The loss of the whole batch, shape (), the same in every process.
 
@@ -80,11 +81,14 @@ class BatchObjective:
             scored: (B, N) bool of the whole batch, true where a pair is scored; all are when None.
             class_weights: (N,) of the whole batch; all labels weigh the same when None.
             teacher_logits: (B, N) of the whole batch, not a number where the teacher was not asked; None without one.
+            asked: (B, N) bool of the whole batch, false where nothing may be learnt from a pair; all are asked when None.
 
         Raises:
             ValueError: If the inputs are not this process's share of the batch.
         """
         self._check_share(len(texts[0]), len(classes[0]), targets)
+        if asked is not None:
+            scored = asked if scored is None else scored & asked
         if self.args.gradient_cache_size is None:
             encoded, own_labels = model.encode_sides(texts, classes)
         else:
@@ -102,7 +106,7 @@ class BatchObjective:
                 taught = teach(self.args.teacher_loss, logits, teacher_logits, targets, scored)
                 loss = loss + self.args.teacher_weight * taught
             for stage in first:
-                loss = loss + self.args.first_stage_weight * self._judge(stage, targets, None, class_weights)
+                loss = loss + self.args.first_stage_weight * self._judge(stage, targets, asked, class_weights)
                 loss = loss + self.args.distillation_weight * distillation_loss(stage, logits, scored)
             return loss
 

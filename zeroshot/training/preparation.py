@@ -156,22 +156,25 @@ def _warn_of_known_labels(arguments: DataArguments, prepared: PreparedData) -> N
             )
 
 
-def build_training_dataset(sources: list[Source], arguments: DataArguments, seed: int) -> TrainingDataset:
+def build_training_dataset(data: PreparedData, arguments: DataArguments, seed: int) -> TrainingDataset:
     """The training examples of a recipe.
 
     Args:
-        sources: What [`prepare_data`] left for training.
+        data: What [`prepare_data`] made.
         arguments: What the recipe says about data.
         seed: Decides the draws.
     """
     weights = arguments.negative_weights
+    taken = {name for part in (data.validation, data.zero_shot) for one in part.values() for name in one.candidate_labels}
     return TrainingDataset(
-        sources,
+        data.train,
         expansion=arguments.label_expansion,
         num_negatives=arguments.num_negatives,
         hard_negatives=arguments.hard_negatives,
         negative_weights=weights if isinstance(weights, dict) else None,
         label_dropout=arguments.label_dropout,
+        question_rate=arguments.question_rate,
+        taken=taken,
         source_weights=arguments.source_weights,
         source_temperature=arguments.source_temperature,
         seed=seed,

@@ -19,7 +19,7 @@ from ..models.packing_zeroshot import PACKED
 from .arguments import ZeroShotTrainingArguments
 from .guarded_trainer import GuardedTrainer
 from .guards import ROWS, trace_examples
-from .hooks import add_mining, add_teacher, choose_loss, order_examples, weigh_classes
+from .hooks import add_mining, add_teacher, choose_loss, mark_asked, order_examples, weigh_classes
 from .lora import has_adapters, list_merged, save_trained
 from .memory import keep_freed_memory
 from .objective import BatchObjective
@@ -29,7 +29,7 @@ from .sources import EpochSampler
 
 logger = logging.get_logger(__name__)
 
-FOR_THE_LOSS = frozenset({"class_weights", "teacher_logits"})  # entries of a batch that `forward` does not take
+FOR_THE_LOSS = frozenset({"class_weights", "teacher_logits", "asked"})  # entries of a batch that `forward` does not take
 
 
 class EpochCallback(TrainerCallback):
@@ -119,7 +119,7 @@ class ZeroShotTrainer(GuardedTrainer):
                     train_dataset.pools,
                     candidates_per_text=args.candidates_per_text if model.pays_per_pair else None,
                     sentence_sources=train_dataset.sentence_sources,
-                    extras=[trace_examples, *weigh_classes(train_dataset, args.class_weight_cap)],
+                    extras=[trace_examples, mark_asked, *weigh_classes(train_dataset, args.class_weight_cap)],
                     share=(args.process_index, args.world_size),
                 ),
             )
