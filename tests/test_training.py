@@ -197,26 +197,46 @@ def test_a_share_beside_files_is_refused(encoder_dir: str, rows_file: Path, tmp_
         train.main(settings(encoder_dir, rows_file, tmp_path, validation_share=0.5, validation_files=rows_file))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words", "options", "message"),
+    [
+        ("biencoder", 100, {}, "Expected labels of at most 64 tokens, found one of 102"),
+        ("biencoder", 61, {"question_rate": 0.1}, "Expected labels of at most 64 tokens, found one of 6"),
+        ("crossencoder", 61, {}, "Expected labels that leave room for the text among 64 tokens, found one that takes 65"),
+    ],
+)
 def test_a_label_that_is_too_long_ends_the_run_before_its_first_step(
-    encoder_dir: str, rows_file: Path, tmp_path: Path
+    architecture: str, words: int, options: dict, message: str, encoder_dir: str, rows_file: Path, tmp_path: Path
 ) -> None:
+    """Denied, it is longer by a word or two; beside a text there is room for less."""
     (rows_file.parent / "labels.json").unlink()
     with rows_file.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"text": "rain", "labels": ["goal " * 100]}) + "\n")
-    with pytest.raises(ValueError, match="Expected labels of at most 64 tokens, found one of"):
-        train.main(settings(encoder_dir, rows_file, tmp_path, save_steps=1))
+        file.write(json.dumps({"text": "rain", "labels": ["goal " * words]}) + "\n")
+    with pytest.raises(ValueError, match=message):
+        train.main(settings(encoder_dir, rows_file, tmp_path, save_steps=1, architecture=architecture, **options))
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.parametrize(
+    ("architecture", "words", "room"),
+    [("biencoder", 63, "64 tokens"), ("crossencoder", 60, "61 tokens, left beside the longest label,")],
+)
 def test_training_texts_that_are_cut_are_counted(
-    encoder_dir: str, rows_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    architecture: str,
+    words: int,
+    room: str,
+    encoder_dir: str,
+    rows_file: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is cut in silence; the collator, which cuts, says nothing."""
+    """Nothing is cut in silence; the collator, which cuts, says nothing. Beside a label there is room for less."""
     with rows_file.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"text": "rain " * 63, "labels": ["sports"]}) + "\n")
+        for count in (words, words - 1):  # and two special tokens
+            file.write(json.dumps({"text": "rain " * count, "labels": ["sports"]}) + "\n")
     with caplog.at_level(logging.WARNING):
-        train.main(settings(encoder_dir, rows_file, tmp_path / "out", max_steps=1))
-    assert "1 of 13 training texts are longer than 64 tokens and are cut (--max_tokens)." in caplog.messages
+        train.main(settings(encoder_dir, rows_file, tmp_path / "out", max_steps=1, architecture=architecture))
+    assert f"1 of 14 training texts are longer than {room} and are cut (--max_tokens)." in caplog.messages
 
 
 def test_the_mean_over_sets_is_reported(biencoder: ZeroShotPreTrainedModel, rows_file: Path, tmp_path: Path) -> None:

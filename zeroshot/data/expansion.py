@@ -5,13 +5,14 @@ so that every true pair of the batch can be marked. Negatives that were not give
 epoch, from (seed, epoch, position) alone: the same in every process, with any number of workers and after a resume.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, TypedDict
 
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from .negations import ask_question
+from .negations import DENIALS, ask_question, list_deniable
 from .negatives import Draw, MinedNegatives, check_negative_weights, draw_negatives, drop_names, mix_negatives
 from .splitting import normalize_text
 from .validation import Source
@@ -172,6 +173,11 @@ class TrainingDataset(torch.utils.data.Dataset):
         if self.question_rate and row["source"] not in self.sentence_sources:
             self._add_question(example)
         return example
+
+    def list_longest_denials(self, labels: Iterable[str]) -> list[str]:
+        """Denials that training may bring of the longest of some labels, for a check that they fit the model."""
+        longest = heapq.nlargest(100, labels, key=len) if self.question_rate else []  # no other is longest in tokens
+        return [wording.format(label) for label in list_deniable(longest) for wording in DENIALS]
 
     def _add_question(self, example: TrainingExample) -> None:
         """Let the example ask about one of its labels; of a closed set that drew no negatives, about one that fails."""

@@ -79,12 +79,7 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
 
     def encode_classes(self, class_input_ids: torch.Tensor, class_attention_mask: torch.Tensor) -> Features:
         features = strip_special_tokens(class_input_ids, class_attention_mask, self.config.pair_layout)
-        longest = int(features["mask"].sum(dim=1).max()) + count_special_tokens(self.config.pair_layout)
-        if longest >= self.config.max_tokens:
-            raise ValueError(
-                f"Expected labels that leave room for the text among {self.config.max_tokens} tokens, found one that takes "
-                f"{longest} of them. Shorten it; a label is never cut."
-            )
+        self.count_room_beside(int(features["mask"].sum(dim=1).max()) + self._count_single_special_tokens())
         return features
 
     def score(
@@ -129,10 +124,23 @@ class CrossEncoderForZeroShotClassification(ZeroShotPreTrainedModel):
         types = {"token_type_ids": token_type_ids} if self.takes_token_types else {}
         return self.encoder(input_ids=input_ids, attention_mask=attention_mask, **types).logits.float()
 
+    def _count_single_special_tokens(self) -> int:
+        """How many special tokens stand around a text or label alone."""
+        return sum(self.config.pair_layout["single_special_tokens"])
+
     def count_room(self, class_features: Features) -> torch.Tensor:
-        layout = self.config.pair_layout
-        more = class_features["mask"].sum(dim=1) + count_special_tokens(layout) - sum(layout["single_special_tokens"])
-        return self.config.max_tokens - more.cpu()  # (N * T,)
+        more = count_special_tokens(self.config.pair_layout) - self._count_single_special_tokens()
+        return self.config.max_tokens - more - class_features["mask"].sum(dim=1).cpu()  # (N * T,)
+
+    def count_room_beside(self, class_tokens: int) -> int:
+        alone = self._count_single_special_tokens()
+        taken = class_tokens - alone + count_special_tokens(self.config.pair_layout)
+        if taken >= self.config.max_tokens:
+            raise ValueError(
+                f"Expected labels that leave room for the text among {self.config.max_tokens} tokens, found one that takes "
+                f"{taken} of them. Shorten it; a label is never cut."
+            )
+        return self.config.max_tokens - taken + alone
 
     def warn_of_cut_texts(self, lengths: Sequence[int], class_features: Features) -> None:
         limit = self.config.max_tokens

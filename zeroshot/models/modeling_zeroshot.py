@@ -153,6 +153,14 @@ class ZeroShotPreTrainedModel(ZeroShotPrediction, PreTrainedModel):
         """The logits (B, N) from which a shortlist is drawn; None where all pairs are scored in one way."""
         return None
 
+    def count_room_beside(self, class_tokens: int) -> int:
+        """The most tokens of a text that are read whole beside a label of so many; both with special tokens.
+
+        Raises:
+            ValueError: If such a label leaves no room.
+        """
+        return self.config.max_tokens
+
     @property
     def backbones(self) -> list[nn.Module]:
         """The pretrained parts: what has the encoder's learning rate and is averaged with its initial weights."""

@@ -216,17 +216,23 @@ class ZeroShotTrainer(GuardedTrainer):
         labels = dict.fromkeys(name for names in dataset.rows["positives"] for name in names)
         labels.update(dict.fromkeys(name for names in dataset.rows["negatives"] for name in names))
         labels.update(dict.fromkeys(name for pool in dataset.pools for name in pool or ()))
-        config = self.model.config
-        for template in config.class_templates:  # a label that is too long must not end the run at some later step
+        labels.update(dict.fromkeys(dataset.list_longest_denials(labels)))
+        limit, longest = self.model.config.max_tokens, 0
+        for (
+            template
+        ) in self.model.config.class_templates:  # a label that is too long must not end the run at some later step
             worded = [template.format(name) for name in labels]
-            tokenize_classes(self.processing_class, worded, config.max_tokens)
+            token_ids = tokenize_classes(self.processing_class, worded, limit)
+            longest = max(longest, *map(len, token_ids))
+        room = self.model.count_room_beside(longest)
         token_ids = self.processing_class(dataset.rows["text"][:], verbose=False)["input_ids"]
         lengths = [len(ids) for ids in token_ids]
-        limit = config.max_tokens
-        too_long = sum(length > limit for length in lengths)
+        too_long = sum(length > room for length in lengths)
         if too_long:
+            beside = "" if room == limit else ", left beside the longest label,"
             logger.warning(
-                f"{too_long} of {len(lengths)} training texts are longer than {limit} tokens and are cut (--max_tokens)."
+                f"{too_long} of {len(lengths)} training texts are longer than {room} tokens{beside} and are cut "
+                "(--max_tokens)."
             )
         return [min(length, limit) for length in lengths]
 
