@@ -11,7 +11,7 @@ from transformers import AutoModel, BertConfig, ElectraConfig, RobertaConfig, XL
 from zeroshot.data import TrainingDataset, load_source
 from zeroshot.models import ZeroShotPreTrainedModel, build_inputs, get_architecture, packing_zeroshot
 from zeroshot.models.loading import build_untrained
-from zeroshot.models.packing_zeroshot import PACKABLE, PACKED, TOKEN_MULTIPLE, can_pack, cut_blocks, encode_packed
+from zeroshot.models.packing_zeroshot import PACKABLE, PACKED, TOKEN_MULTIPLE, Places, can_pack, cut_groups, encode_packed
 from zeroshot.training import ModelArguments, ZeroShotTrainer, ZeroShotTrainingArguments
 from zeroshot.training.runs import build_model
 from zeroshot.training.speed import choose_packing
@@ -60,12 +60,29 @@ def test_every_packable_encoder_is_tested_and_others_are_not_packed() -> None:
     assert not can_pack(decoder)
 
 
-def test_blocks_cover_all_rows_and_hold_little_padding() -> None:
+def test_groups_cover_all_rows_and_hold_little_padding() -> None:
     lengths = sorted([3, 50, 49, 4, 4, 7, 30, 29, 8, 1], reverse=True)
-    blocks = cut_blocks(lengths)
-    assert [row for first, behind in blocks for row in range(first, behind)] == list(range(len(lengths)))
-    assert all(lengths[behind - 1] >= 0.875 * lengths[first] for first, behind in blocks)
-    assert len(blocks) < len(lengths)
+    groups = cut_groups(lengths)
+    assert [row for first, behind in groups for row in range(first, behind)] == list(range(len(lengths)))
+    assert all(lengths[behind - 1] >= packing_zeroshot.LEAST_SHARE * lengths[first] for first, behind in groups)
+    assert len(groups) < len(lengths)
+
+
+def test_vectors_lie_in_their_cells_and_nothing_in_the_others() -> None:
+    places = Places.build(torch.tensor([4, 0, 2]), 6)
+    vectors = torch.tensor([[1.0], [2.0], [3.0]])
+    cells = places.spread(vectors)
+    assert cells.flatten().tolist() == [2.0, 0.0, 3.0, 0.0, 1.0, 0.0]
+    assert cells.index_select(0, places.vectors).equal(vectors)
+
+
+@pytest.mark.parametrize("function", [packing_zeroshot.Spread, packing_zeroshot.Gather])
+def test_gradients_move_as_the_vectors_do(function: type[torch.autograd.Function]) -> None:
+    """Compared with differences; an empty cell has no part in either direction."""
+    places = Places.build(torch.tensor([4, 0, 2]), 6)
+    size = 3 if function is packing_zeroshot.Spread else 6
+    inputs = torch.randn(size, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda one: function.apply(one, places), (inputs,))
 
 
 def build(architecture: str, encoder_dir: str, attention: str) -> ZeroShotPreTrainedModel:
@@ -126,7 +143,7 @@ def test_a_step_encodes_every_text_and_distinct_label_once(encoder_dir: str, row
         patch.setattr(packing_zeroshot, "TOKEN_MULTIPLE", 1)  # nothing is filled up, so that rows can be counted
         _, calls = train(encoder_dir, rows_file, tmp_path)
     assert len(rows) == 2
-    assert [sum(block.rows for block in call["blocks"]) for call in calls] == rows
+    assert [len(call["packing"].lengths) for call in calls] == rows
 
 
 def test_packed_sequences_have_few_lengths(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:

@@ -25,6 +25,11 @@ def list_share(total: int, process: int, processes: int) -> list[int]:
     return [min(row, total - 1) for row in range(process * size, (process + 1) * size)]
 
 
+def draw_template(templates: Sequence[str], seed: str) -> str:
+    """One of some wordings; to seed a generator costs more than all else that is done for a label."""
+    return templates[0] if len(templates) == 1 else random.Random(seed).choice(templates)
+
+
 class ZeroShotCollator:
     """Turn examples into the arguments of `forward`.
 
@@ -69,16 +74,21 @@ class ZeroShotCollator:
         """The grid described above, (B, N), int64."""
         targets = torch.full((len(examples), len(classes)), -100)
         column = {name: position for position, name in enumerate(classes)}
-        closed = {  # once a source, not once a row: the batch of many processes has millions of cells
-            source: torch.tensor([name in label_set for name in classes])
-            for source in {example["source"] for example in examples}
-            if (label_set := self.label_sets[source])
-        }
+        cells: dict[int, tuple[list[int], list[int]]] = {0: ([], []), 1: ([], [])}  # rows and columns by value
+        rows_of: dict[int, list[int]] = {}
         for row, example in enumerate(examples):
-            if example["source"] in closed:
-                targets[row, closed[example["source"]]] = 0
+            rows_of.setdefault(example["source"], []).append(row)
             for names, value in ((example["known_negatives"], 0), (example["labels"], 1)):
-                targets[row, torch.tensor([column[name] for name in names if name in column], dtype=torch.long)] = value
+                columns = [column[name] for name in names if name in column]
+                cells[value][0].extend([row] * len(columns))
+                cells[value][1].extend(columns)
+        # Few large writes: one or two a row would take longer than all the rest, and many processes have millions of cells.
+        for source, rows in rows_of.items():
+            if label_set := self.label_sets[source]:
+                inside = [column[name] for name in classes if name in label_set]
+                targets[torch.tensor(rows).unsqueeze(1), torch.tensor(inside, dtype=torch.long)] = 0
+        for value, places in cells.items():
+            targets[places] = value
         return targets
 
     def choose_candidates(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
@@ -97,7 +107,7 @@ class ZeroShotCollator:
         of_sentences = [example for example in examples if example["source"] in self.sentence_sources]
         sentences = {name for example in of_sentences for name in example["positives"] + example["negatives"]}
         return [
-            name if name in sentences else random.Random(f"{seed}-{name}").choice(self.class_templates).format(name)
+            name if name in sentences else draw_template(self.class_templates, f"{seed}-{name}").format(name)
             for name in classes
         ]
 

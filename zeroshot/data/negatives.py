@@ -28,6 +28,8 @@ def draw_negatives(labels: Sequence[str], pool: Sequence[str], count: int, seed:
         >>> draw_negatives(["sports"], ["sports", "politics"], 3, seed="0-0-0")
         ['politics']
     """
+    if not count:
+        return []
     own = set(labels)
     # A few more than asked for, instead of a scan of the whole pool for every example.
     drawn = random.Random(seed).sample(pool, min(len(pool), count + len(own)))

@@ -1,19 +1,20 @@
-"""Packed batches: texts and labels side by side in one sequence, so that the encoder runs once and hardly on padding.
+"""Packed batches: texts and labels side by side in one sequence, so that the encoder runs once and without padding.
 
-Rows are sorted by length and cut into blocks of nearly the same length. The blocks lie one behind the other in one sequence
-of T tokens, positions begin anew in every row, and attention goes block by block, so that no row sees another. All else in
-an encoder works token by token and does not notice. The states are those of padded batches, up to the order of sums.
+Rows are sorted by length and lie one behind the other in one sequence of T tokens; positions begin anew in every row. For
+attention alone, rows of like lengths are put into one padded grid, so that no row sees another. All else in an encoder works
+token by token and does not notice. The states are those of padded batches, up to the order of sums.
 
-What it saves in training: the padding between short and long rows, half of the small operations, and one of the two
-gradients as large as the table of word embeddings.
+What it saves in training: the padding, half of the small operations, and one of the two gradients as large as the table of
+word embeddings.
 
 It works in encoders whose attention goes through transformers' `AttentionInterface` and whose positions are given as ids.
-Source: packing as for BERT in https://arxiv.org/abs/2107.02027. Departure: attention is computed per block, not under a mask
-over the whole sequence, whose cost would grow with the square of the batch.
+Source: packing as for BERT in https://arxiv.org/abs/2107.02027. Departure: attention is computed per group of rows, not
+under a mask over the whole sequence, whose cost would grow with the square of the batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -25,8 +26,9 @@ from .encoder_zeroshot import find_first_position
 PACKED = "zeroshot_packed"
 # Encoders with learned absolute positions, full attention in every layer and the interface; each is tested.
 PACKABLE = frozenset({"bert", "roberta", "xlm-roberta", "electra"})
-# A row shorter than this share of its block's longest begins a new block: few blocks, little padding.
-LEAST_SHARE = 0.875
+# A row shorter than this share of its group's longest begins a new group: every group costs some twenty small operations a
+# layer, and padding costs attention only.
+LEAST_SHARE = 0.6
 # The whole sequence is filled up to a multiple of this: for every new number of tokens oneDNN builds its kernels anew, which
 # slows its matrix products down visibly.
 TOKEN_MULTIPLE = 32
@@ -35,28 +37,122 @@ Grid = tuple[torch.Tensor, torch.Tensor]  # token ids and mask (1 where real), b
 
 
 @dataclass
-class Block:
-    """Rows of nearly the same length, which follow each other in the packed sequence.
+class Places:
+    """Where n vectors lie among m cells, of which the others are empty.
 
     Args:
-        rows: How many rows.
-        tokens: Tokens of each row, padding included.
-        mask: (rows, 1, 1, tokens) bool, true where a token is real; None where all are.
+        cells: Which vector is in each cell, (m,) int64; any one where it is empty.
+        vectors: The cell of each vector, (n,) int64.
+        empty: The empty cells, (m - n,) int64.
     """
 
-    rows: int
+    cells: torch.Tensor
+    vectors: torch.Tensor
+    empty: torch.Tensor
+
+    @classmethod
+    def build(cls, vectors: torch.Tensor, cells: int) -> "Places":
+        """From the cell of each vector."""
+        inside = torch.full((cells,), -1, device=vectors.device)
+        inside[vectors] = torch.arange(len(vectors), device=vectors.device)
+        return cls(inside.clamp(min=0), vectors, (inside < 0).nonzero().squeeze(1))
+
+    def spread(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, D) in their cells (m, D), zeros in the empty ones."""
+        cells = vectors.index_select(0, self.cells)
+        return cells.index_fill_(0, self.empty, 0) if len(self.empty) else cells
+
+
+class Spread(torch.autograd.Function):
+    """Vectors (n, D) to cells (m, D). Gradients move back likewise; autograd by itself would add them up one by one."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: torch.Tensor, places: Places) -> torch.Tensor:
+        """Into the cells."""
+        ctx.places = places
+        return places.spread(vectors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Out of them."""
+        return gradients[0].index_select(0, ctx.places.vectors), None
+
+
+class Gather(torch.autograd.Function):
+    """Cells (m, D) to vectors (n, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, cells: torch.Tensor, places: Places) -> torch.Tensor:
+        """Out of the cells."""
+        ctx.places = places
+        return cells.index_select(0, places.vectors)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """Into them."""
+        return ctx.places.spread(gradients[0]), None
+
+
+class AttentionGrid(NamedTuple):
+    """Rows of like lengths, each head of a row by itself."""
+
+    rows: int  # times heads
     tokens: int
-    mask: torch.Tensor | None
+    bias: torch.Tensor | None  # (rows, 1, tokens), minus infinity at padding; None where there is none
 
 
-def cut_blocks(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Cut rows, sorted from long to short, into blocks.
+@dataclass
+class Packing:
+    """How rows lie in a packed sequence.
+
+    Args:
+        lengths: Tokens of each row, in the order of the sequence: from long to short.
+        device: Where the sequence is.
+    """
+
+    lengths: list[int]
+    device: torch.device
+    _grids: dict[tuple[int, torch.dtype], tuple[Places, list[AttentionGrid]]] = field(default_factory=dict)
+
+    def lay_out(self, heads: int, dtype: torch.dtype) -> tuple[Places, list[AttentionGrid]]:
+        """The grids of attention; the same in all layers, so they are laid out once.
+
+        Args:
+            heads: How many.
+            dtype: Of the scores.
+
+        Returns:
+            Where the vectors of all tokens and heads (T * heads) lie in the cells of all grids, which stand one behind the
+            other as (rows, heads, tokens); and the grids.
+        """
+        if (heads, dtype) not in self._grids:
+            cells, grids, end = [], [], 0
+            head = torch.arange(heads, device=self.device)
+            for first, behind in cut_groups(self.lengths):
+                tokens, rows = self.lengths[first], behind - first
+                place = torch.arange(tokens, device=self.device)
+                real = torch.tensor(self.lengths[first:behind], device=self.device)[:, None] > place  # (rows, tokens)
+                row = torch.arange(rows, device=self.device)[:, None, None]
+                cell = (row * heads + head) * tokens + place[:, None]  # (rows, tokens, heads)
+                cells.append(cell[real] + end)  # (tokens that are real, heads)
+                bias = None
+                if self.lengths[behind - 1] < tokens:
+                    bias = torch.zeros(rows, tokens, device=self.device, dtype=dtype).masked_fill_(~real, float("-inf"))
+                    bias = bias.repeat_interleave(heads, dim=0).unsqueeze(1)
+                grids.append(AttentionGrid(rows * heads, tokens, bias))
+                end += rows * heads * tokens
+            self._grids[heads, dtype] = Places.build(torch.cat(cells).flatten(), end), grids
+        return self._grids[heads, dtype]
+
+
+def cut_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut rows, sorted from long to short, into groups of like lengths.
 
     Returns:
-        Per block the first row and the row behind its last.
+        Per group the first row and the row behind its last.
 
     Example:
-        >>> cut_blocks([16, 15, 14, 9, 9, 4])
+        >>> cut_groups([16, 15, 10, 9, 9, 4])
         [(0, 3), (3, 5), (5, 6)]
     """
     starts = [0] if lengths else []
@@ -74,44 +170,50 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    blocks: Sequence[Block] | None = None,
+    packing: Packing | None = None,
     **_settings_of_other_implementations,
 ) -> tuple[torch.Tensor, None]:
-    """Attention for transformers' `AttentionInterface`; without blocks it is plain bidirectional attention.
+    """Attention for transformers' `AttentionInterface`; without a packing it is plain bidirectional attention.
 
     Args:
         module: The attention module that calls.
-        query: (rows, heads, tokens, head size), as are `key` and `value`; with blocks (1, heads, T, head size).
+        query: (rows, heads, tokens, head size), as are `key` and `value`; with a packing (1, heads, T, head size).
         key: Keys.
         value: Values.
-        attention_mask: Added to the scores, (rows, 1, tokens, tokens); not read with blocks.
+        attention_mask: Added to the scores, (rows, 1, tokens, tokens); not read with a packing.
         scaling: Factor on the scores.
         dropout: Rate on the weights.
-        blocks: Where rows lie in a packed sequence.
+        packing: Where rows lie in a packed sequence.
 
     Returns:
         (rows, tokens, heads, head size), and no weights.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
 
-    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        scores = query @ key.transpose(2, 3) * scaling  # (rows, heads, tokens, tokens)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-        weights = nn.functional.dropout(scores.softmax(dim=-1), dropout, module.training).to(value.dtype)
-        return (weights @ value).transpose(1, 2)  # (rows, tokens, heads, head size)
+    def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        scores = query @ key.transpose(-2, -1)  # (..., tokens, tokens)
+        scores = scores * scaling if bias is None else torch.add(bias, scores, alpha=scaling)
+        # In float32 also under autocast: on a CPU the gradient of a softmax in bfloat16 takes twenty times as long.
+        weights = nn.functional.dropout(scores.softmax(dim=-1, dtype=torch.float32), dropout, module.training)
+        return weights.to(value.dtype) @ value
 
-    if blocks is None:
-        return attend(query, key, value, attention_mask).contiguous(), None
-    # Not slices: the gradient of each would be as large as all blocks together.
-    sizes = [block.rows * block.tokens for block in blocks]
-    parts = zip(*(states.squeeze(0).split(sizes, dim=1) for states in (query, key, value)), strict=True)
-    outputs = []
-    for block, part in zip(blocks, parts, strict=True):
-        grids = [states.unflatten(1, (block.rows, block.tokens)).transpose(0, 1) for states in part]
-        # each (rows, heads, tokens, head size)
-        outputs.append(attend(grids[0], grids[1], grids[2], block.mask).flatten(0, 1))  # (rows * tokens, heads, head size)
-    return torch.cat(outputs).unsqueeze(0), None  # (1, T, heads, head size)
+    if packing is None:
+        return attend(query, key, value, attention_mask).transpose(1, 2).contiguous(), None
+    _, heads, tokens, size = query.shape
+    places, grids = packing.lay_out(heads, query.dtype)
+    # Not slices: the gradient of each would be as large as all grids together.
+    sizes = [grid.rows * grid.tokens for grid in grids]
+    parts = []
+    for states in (query, key, value):
+        flat = states.transpose(1, 2).reshape(tokens * heads, size)
+        cells = Spread.apply(flat, places).split(sizes)
+        parts.append([part.view(grid.rows, grid.tokens, size) for part, grid in zip(cells, grids, strict=True)])
+    outputs = [
+        attend(queries, keys, values, grid.bias).view(-1, size)
+        for queries, keys, values, grid in zip(*parts, grids, strict=True)
+    ]
+    states = Gather.apply(torch.cat(outputs), places)  # (T * heads, head size)
+    return states.view(1, tokens, heads, size), None
 
 
 AttentionInterface.register(PACKED, packed_attention)
@@ -134,38 +236,28 @@ def encode_packed(encoder: PreTrainedModel, grids: Sequence[Grid]) -> list[torch
     Returns:
         Token states of each grid, (rows, tokens, D), zeros where the mask is 0.
     """
-    device, first_position = grids[0][0].device, find_first_position(encoder)
-    rows = [row for ids, _ in grids for row in ids]
-    lengths = torch.cat([mask.sum(dim=1) for _, mask in grids]).tolist()
-    order = sorted(range(len(rows)), key=lambda row: -lengths[row])
-    parts, positions, blocks = [], [], []
-    starts = [0] * len(rows)  # where each row begins in the packed sequence
-    end = 0
-    for first, behind in cut_blocks([lengths[row] for row in order]):
-        members, tokens = order[first:behind], lengths[order[first]]
-        place = torch.arange(tokens, device=device)
-        real = torch.tensor([lengths[row] for row in members], device=device)[:, None] > place  # (members, tokens)
-        # A row may come from a grid narrower than its block: what is missing there is padding.
-        parts += [nn.functional.pad(rows[row][:tokens], (0, max(0, tokens - len(rows[row])))) for row in members]
-        positions.append(place.repeat(len(members)) + first_position)
-        blocks.append(Block(len(members), tokens, None if real.all() else real[:, None, None, :]))
-        for row in members:
-            starts[row], end = end, end + tokens
-    if filler := -end % TOKEN_MULTIPLE:  # a row of its own, which nobody reads
-        parts.append(rows[0].new_zeros(filler))
-        positions.append(torch.full((filler,), first_position, device=device))
-        blocks.append(Block(1, filler, None))
-    states = encoder(
-        input_ids=torch.cat(parts).unsqueeze(0),  # (1, T)
-        attention_mask=torch.zeros(1, 1, 1, 1, device=device),  # of four dimensions: transformers builds no (T, T) mask
-        position_ids=torch.cat(positions).unsqueeze(0),
-        blocks=blocks,
-    ).last_hidden_state.squeeze(0)  # (T, D)
-    unpacked = []
-    for ids, mask in grids:
-        own, starts = torch.tensor(starts[: len(ids)], device=device), starts[len(ids) :]
+    device = grids[0][0].device
+    lengths = torch.cat([mask.sum(dim=1) for _, mask in grids])  # (rows of all grids,)
+    if filler := -int(lengths.sum()) % TOKEN_MULTIPLE:  # one more grid of one row, which nobody reads
+        empty = torch.zeros(1, filler, dtype=torch.long, device=device)
+        grids, lengths = [*grids, (empty, torch.ones_like(empty))], torch.cat([lengths, lengths.new_tensor([filler])])
+    lengths, order = lengths.sort(descending=True, stable=True)
+    starts = torch.empty_like(lengths).scatter_(0, order, lengths.cumsum(0) - lengths)  # of each row in the sequence
+    packed, cells = (torch.empty(int(lengths.sum()), dtype=torch.long, device=device) for _ in range(2))
+    positions, end = torch.empty_like(packed), 0
+    for (ids, mask), own in zip(grids, starts.split([len(ids) for ids, _ in grids]), strict=True):
         real = mask.bool()
-        index = own[:, None] + torch.arange(ids.shape[1], device=device)  # (rows, tokens)
-        gathered = states[index.masked_fill(~real, 0)]  # (rows, tokens, D)
-        unpacked.append(gathered.masked_fill(~real.unsqueeze(-1), 0.0))
-    return unpacked
+        place = torch.arange(ids.shape[1], device=device).expand_as(ids)
+        index = (own[:, None] + place)[real]
+        packed[index], positions[index] = ids[real], place[real]
+        cells[index] = torch.arange(end, end + ids.numel(), device=device).view_as(ids)[real]
+        end += ids.numel()
+    states = encoder(
+        input_ids=packed.unsqueeze(0),  # (1, T)
+        attention_mask=torch.zeros(1, 1, 1, 1, device=device),  # of four dimensions: transformers builds no (T, T) mask
+        position_ids=positions.unsqueeze(0) + find_first_position(encoder),
+        packing=Packing(lengths.tolist(), device),
+    ).last_hidden_state.squeeze(0)  # (T, D)
+    spread = Spread.apply(states, Places.build(cells, end)).split([ids.numel() for ids, _ in grids])
+    unpacked = [part.view(*ids.shape, -1) for part, (ids, _) in zip(spread, grids, strict=True)]
+    return unpacked[:-1] if filler else unpacked
