@@ -308,7 +308,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--encoder", default="sentence-transformers/all-MiniLM-L6-v2", help="folder or Hub id")
     parser.add_argument("--only", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS), help="contestants")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds, after one that warms up")
-    parser.add_argument("--steps", type=int, default=5, help="steps of a round")
+    parser.add_argument("--steps", type=int, default=12, help="steps of a round; few differ in the length of their texts")
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--max_tokens", type=int, default=128)
     parser.add_argument("--threads", type=int, help="of each process; torch's own choice when left out")
