@@ -54,6 +54,21 @@ def test_packed_states_are_those_of_padded_rows(config_class: type) -> None:
         torch.testing.assert_close(other, one * mask.unsqueeze(-1), atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("lengths", [[3, 2], [1], [8, 8, 8, 8], [8, 1]])
+def test_what_fills_the_sequence_up_is_no_longer_than_the_rows(lengths: list[int]) -> None:
+    """The encoder may know no more positions, and attention would pad all rows to it."""
+    set_seed(0)
+    encoder = AutoModel.from_config(
+        BertConfig(**{**SIZES, "max_position_embeddings": 8}), attn_implementation="eager"
+    ).eval()
+    grid = make_grid(lengths, 0)
+    with torch.no_grad():
+        padded = encoder(input_ids=grid[0], attention_mask=grid[1]).last_hidden_state
+        encoder.set_attn_implementation(PACKED)
+        [packed] = encode_packed(encoder, [grid])
+    torch.testing.assert_close(packed, padded * grid[1].unsqueeze(-1), atol=2e-5, rtol=1e-4)
+
+
 def test_every_packable_encoder_is_tested_and_others_are_not_packed() -> None:
     assert {config.model_type for config in CONFIGS} == PACKABLE
     decoder = AutoModel.from_config(BertConfig(**SIZES, is_decoder=True))

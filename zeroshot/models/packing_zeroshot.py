@@ -238,13 +238,15 @@ def encode_packed(encoder: PreTrainedModel, grids: Sequence[Grid]) -> list[torch
     """
     device = grids[0][0].device
     lengths = torch.cat([mask.sum(dim=1) for _, mask in grids])  # (rows of all grids,)
-    if filler := -int(lengths.sum()) % TOKEN_MULTIPLE:  # one more grid of one row, which nobody reads
-        empty = torch.zeros(1, filler, dtype=torch.long, device=device)
-        grids, lengths = [*grids, (empty, torch.ones_like(empty))], torch.cat([lengths, lengths.new_tensor([filler])])
+    if filler := -int(lengths.sum()) % TOKEN_MULTIPLE:  # one more grid, which nobody reads, of rows as long as others are
+        longest = int(lengths.max())
+        numbers = torch.arange(-(-filler // longest) * longest, device=device).view(-1, longest)
+        grids = [*grids, (torch.zeros_like(numbers), (numbers < filler).long())]
+        lengths = torch.cat([lengths, grids[-1][1].sum(dim=1)])
     lengths, order = lengths.sort(descending=True, stable=True)
     starts = torch.empty_like(lengths).scatter_(0, order, lengths.cumsum(0) - lengths)  # of each row in the sequence
-    packed, cells = (torch.empty(int(lengths.sum()), dtype=torch.long, device=device) for _ in range(2))
-    positions, end = torch.empty_like(packed), 0
+    packed, positions, cells = (torch.empty(int(lengths.sum()), dtype=torch.long, device=device) for _ in range(3))
+    end = 0
     for (ids, mask), own in zip(grids, starts.split([len(ids) for ids, _ in grids]), strict=True):
         real = mask.bool()
         place = torch.arange(ids.shape[1], device=device).expand_as(ids)
