@@ -42,6 +42,7 @@ def make_example(text: str, labels: list[str], **fields: Any) -> TrainingExample
         "negatives": [],
         "known_negatives": fields.get("negatives", []),
         "source": 0,
+        "denials": [],
         "draw": "0-0-0",
     }
     return {**example, **fields}  # type: ignore[typeddict-item]

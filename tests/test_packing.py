@@ -54,6 +54,18 @@ def test_packed_states_are_those_of_padded_rows(config_class: type) -> None:
         torch.testing.assert_close(other, one * mask.unsqueeze(-1), atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("holes", [[[1, 0, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]], [[0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]]])
+def test_padding_may_lie_anywhere(holes: list[list[int]]) -> None:
+    set_seed(0)
+    encoder = AutoModel.from_config(BertConfig(**SIZES), attn_implementation="eager").eval()
+    ids, mask = make_grid([6, 6], 0)[0], torch.tensor(holes)
+    with torch.no_grad():
+        padded = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        encoder.set_attn_implementation(PACKED)
+        [packed] = encode_packed(encoder, [(ids, mask)])
+    torch.testing.assert_close(packed, padded * mask.unsqueeze(-1), atol=2e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("lengths", [[3, 2], [1], [8, 8, 8, 8], [8, 1]])
 def test_what_fills_the_sequence_up_is_no_longer_than_the_rows(lengths: list[int]) -> None:
     """The encoder may know no more positions, and attention would pad all rows to it."""

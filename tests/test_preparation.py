@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from zeroshot.data import normalize_text
 from zeroshot.training import DataArguments, build_training_dataset, prepare_data
 
 
@@ -57,12 +58,21 @@ def test_every_setting_about_examples_arrives(files: dict[str, str]) -> None:
         num_negatives=3,
         negative_weights='{"own": 1, "mined": 2}',
         label_dropout=0.25,
+        question_rate=0.5,
         source_weights=[2.0],
         source_temperature=3.0,
     )
     dataset = build_training_dataset(prepare_data(arguments, seed=0), arguments, seed=7)
     assert dataset.negative_weights == {"own": 1, "mined": 2} and dataset.num_negatives == dataset.hard_negatives == 3
+    assert dataset.question_rate == 0.5
     found = (dataset.label_dropout, dataset.source_weights, dataset.source_temperature, dataset.seed)
     assert found == (0.25, [2.0], 3.0, 7)
     plain = DataArguments(train_files=files["train_files"], hard_negatives=2)
     assert build_training_dataset(prepare_data(plain, seed=0), plain, seed=0).hard_negatives == 2
+
+
+def test_measured_names_are_no_denials(files: dict[str, str]) -> None:
+    arguments = DataArguments(**files, question_rate=0.5)  # type: ignore[arg-type]
+    data = prepare_data(arguments, seed=0)
+    measured = {name for part in (data.validation, data.zero_shot) for one in part.values() for name in one.candidate_labels}
+    assert measured and {normalize_text(name) for name in measured} <= build_training_dataset(data, arguments, seed=0).taken

@@ -94,10 +94,12 @@ class ZeroShotCollator:
     def choose_candidates(self, examples: Sequence[TrainingExample], classes: Sequence[str]) -> torch.Tensor:
         """Which pairs are scored, (B, N) bool: a text's own labels, positives before negatives, then drawn ones."""
         mask = torch.zeros(len(examples), len(classes), dtype=torch.bool)
+        denials = {name for example in examples for name in example["denials"]}  # each is asked of its own text only
         column = {name: position for position, name in enumerate(classes)}
         for row, example in enumerate(examples):
             drawn = random.Random(f"{example['draw']}-candidates").sample(classes, len(classes))
-            ranked = dict.fromkeys([*example["positives"], *example["negatives"], *drawn])
+            others = [name for name in drawn if name not in denials]
+            ranked = dict.fromkeys([*example["positives"], *example["negatives"], *others])
             mask[row, [column[name] for name in list(ranked)[: self.candidates_per_text]]] = True
         return mask
 

@@ -5,14 +5,14 @@ so that every true pair of the batch can be marked. Negatives that were not give
 epoch, from (seed, epoch, position) alone: the same in every process, with any number of workers and after a resume.
 """
 
-import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import random
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, TypedDict
 
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from .negations import DENIALS, ask_question, list_deniable
+from .negations import ask_question, list_deniable
 from .negatives import Draw, MinedNegatives, check_negative_weights, draw_negatives, drop_names, mix_negatives
 from .splitting import normalize_text
 from .validation import Source
@@ -68,7 +68,7 @@ class TrainingDataset(torch.utils.data.Dataset):
             another example brings it stays true. One label is always brought, a positive one where there is any.
         question_rate: Probability with which an example asks yes or no, see [`ask_question`]: whether one of its labels
             holds, against its denial. It brings the denial of a label that does not hold in place of its positives.
-        taken: Names that no denial may have, since they are measured.
+        taken: Names that no denial may have, since they are measured; nor may it have one that a row has.
         source_weights: Of each source, how much more often its rows are seen; all 1 when empty.
         source_temperature: Sizes of sources count to the power of its inverse: 1 as they are, infinity not at all.
         seed: Decides the draws together with the epoch and the position.
@@ -97,6 +97,10 @@ class TrainingDataset(torch.utils.data.Dataset):
         for name, count in (("num_negatives", num_negatives), ("hard_negatives", hard_negatives)):
             if count < 0:
                 raise ValueError(f"Expected {name} of at least 0, found {count}. Raise it.")
+        if not 0 <= question_rate <= 1:
+            raise ValueError(
+                f"Expected question_rate between 0 and 1, found {question_rate}. A fifth of the examples is 0.2."
+            )
         if negative_weights is not None:
             check_negative_weights(negative_weights)
             if hard_negatives or not num_negatives:
@@ -123,10 +127,13 @@ class TrainingDataset(torch.utils.data.Dataset):
         self.hard_negatives = num_negatives if (negative_weights or {}).get("mined") else hard_negatives
         self.label_dropout = label_dropout
         self.question_rate = question_rate
-        self.taken = frozenset(normalize_text(name) for name in taken)
         self.source_weights = list(source_weights)
         self.source_temperature = source_temperature
         self.seed = seed
+        self.deniable: frozenset[str] = frozenset()  # names that questions may be about
+        self.taken: frozenset[str] = frozenset()
+        if question_rate:
+            self._read_names(taken)
         self.mined: MinedNegatives | None = None
         # Shared memory: persistent workers would keep the first epoch's copy of a plain number.
         self._epoch = torch.zeros((), dtype=torch.long).share_memory_()
@@ -170,28 +177,33 @@ class TrainingDataset(torch.utils.data.Dataset):
             "source": row["source"],
             "draw": draw,
         }
-        if self.question_rate and row["source"] not in self.sentence_sources:
-            self._add_question(example)
+        if self.question_rate and random.Random(f"{draw}-asks").random() < self.question_rate:
+            self._add_question(example, row["negatives"])
         return example
 
-    def list_longest_denials(self, labels: Iterable[str]) -> list[str]:
-        """Denials that training may bring of the longest of some labels, for a check that they fit the model."""
-        longest = heapq.nlargest(100, labels, key=len) if self.question_rate else []  # no other is longest in tokens
-        return [wording.format(label) for label in list_deniable(longest) for wording in DENIALS]
+    def _read_names(self, taken: Collection[str]) -> None:
+        """Which names questions may be about, and which ones no denial may have."""
+        names: dict[bool, set[str]] = {True: set(), False: set()}  # by whether they are sentences
+        columns = (self.rows[column][:] for column in ("source", "labels", "negatives"))
+        for source, labels, negatives in zip(*columns, strict=True):
+            names[source in self.sentence_sources].update(labels, negatives)
+        names[False].update(name for pool in self.pools for name in pool or ())
+        self.deniable = frozenset(list_deniable(sorted(names[False])))
+        self.taken = frozenset(normalize_text(name) for name in (*taken, *names[True], *names[False]))
 
-    def _add_question(self, example: TrainingExample) -> None:
-        """Let the example ask about one of its labels; of a closed set that drew no negatives, about one that fails."""
-        failing, pool = example["known_negatives"], self.pools[example["source"]]
-        if not failing and pool:
-            failing = draw_negatives(example["labels"], pool, 1, f"{example['draw']}-failing")
-        question = ask_question(
-            example["positives"], failing, rate=self.question_rate, seed=example["draw"], taken=self.taken
-        )
+    def _add_question(self, example: TrainingExample, negatives: Sequence[str]) -> None:
+        """Let the example ask about a label: one that holds, an own negative, or one that a closed set rules out."""
+        if example["source"] in self.sentence_sources:
+            return
+        pool = self.pools[example["source"]]
+        if not negatives and pool:
+            negatives = draw_negatives(example["labels"], pool, 1, f"{example['draw']}-failing")
+        question = ask_question(example["positives"], negatives, seed=example["draw"], taken=self.taken)
         if question is None:
             return
         example["denials"] = [question.denial]
         untrue = question.denial if question.holds else question.label
-        for names in ("negatives", "known_negatives"):
-            example[names] = list(dict.fromkeys([*example[names], untrue]))
+        for names in ("negatives", "known_negatives"):  # first, so that a limit of candidates does not cut it
+            example[names] = list(dict.fromkeys([untrue, *example[names]]))
         if not question.holds:
             example["positives"], example["labels"] = [question.denial], [*example["labels"], question.denial]

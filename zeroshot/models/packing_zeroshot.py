@@ -112,7 +112,9 @@ class Packing:
 
     lengths: list[int]
     device: torch.device
-    _grids: dict[tuple[int, torch.dtype], tuple[Places, list[AttentionGrid]]] = field(default_factory=dict)
+    _grids: dict[tuple[int, torch.dtype], tuple[Places, list[AttentionGrid]]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def lay_out(self, heads: int, dtype: torch.dtype) -> tuple[Places, list[AttentionGrid]]:
         """The grids of attention; the same in all layers, so they are laid out once.
@@ -231,7 +233,7 @@ def encode_packed(encoder: PreTrainedModel, grids: Sequence[Grid]) -> list[torch
 
     Args:
         encoder: Its attention is [`packed_attention`], and [`can_pack`] holds.
-        grids: Token ids and mask (1 where real) of each, both (rows, tokens) int64, padded on the right.
+        grids: Token ids and mask (1 where real) of each, both (rows, tokens) int64; at least one token of a row is real.
 
     Returns:
         Token states of each grid, (rows, tokens, D), zeros where the mask is 0.
@@ -250,7 +252,7 @@ def encode_packed(encoder: PreTrainedModel, grids: Sequence[Grid]) -> list[torch
     for (ids, mask), own in zip(grids, starts.split([len(ids) for ids, _ in grids]), strict=True):
         real = mask.bool()
         place = torch.arange(ids.shape[1], device=device).expand_as(ids)
-        index = (own[:, None] + place)[real]
+        index = (own[:, None] + mask.cumsum(dim=1) - 1)[real]
         packed[index], positions[index] = ids[real], place[real]
         cells[index] = torch.arange(end, end + ids.numel(), device=device).view_as(ids)[real]
         end += ids.numel()

@@ -120,10 +120,13 @@ class Teacher:
         return {**self.__dict__, "model": None}
 
     def list_pairs(self, example: TrainingExample) -> list[tuple[str, str, bool]]:
-        """The pairs of an example that the teacher scores: its text with every label that it brings."""
+        """The pairs of an example that the teacher scores: its text with every label that it brings, but for denials.
+
+        They are new in every epoch, and the teacher may read them no better than the student does.
+        """
         sentences = example["source"] in self.sentence_sources
         names = dict.fromkeys(example["positives"] + example["negatives"])
-        return [(example["text"], name, sentences) for name in names]
+        return [(example["text"], name, sentences) for name in names if name not in example["denials"]]
 
     def score(
         self,

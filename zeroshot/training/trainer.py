@@ -1,6 +1,7 @@
 """The Trainer: our losses, batches of like rows, evaluation with labels encoded once, checkpoints without pickles."""
 
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from transformers.trainer_utils import HubStrategy, speed_metrics
 from transformers.utils import logging
 
 from ..data import EvaluationSet, TrainingDataset, ZeroShotCollator
+from ..data.negations import DENIALS
 from ..hub.runs import RunPublisher
 from ..models import ZeroShotPreTrainedModel
 from ..models.inputs_zeroshot import tokenize_classes
@@ -216,15 +218,11 @@ class ZeroShotTrainer(GuardedTrainer):
         labels = dict.fromkeys(name for names in dataset.rows["positives"] for name in names)
         labels.update(dict.fromkeys(name for names in dataset.rows["negatives"] for name in names))
         labels.update(dict.fromkeys(name for pool in dataset.pools for name in pool or ()))
-        labels.update(dict.fromkeys(dataset.list_longest_denials(labels)))
-        limit, longest = self.model.config.max_tokens, 0
-        for (
-            template
-        ) in self.model.config.class_templates:  # a label that is too long must not end the run at some later step
-            worded = [template.format(name) for name in labels]
-            token_ids = tokenize_classes(self.processing_class, worded, limit)
-            longest = max(longest, *map(len, token_ids))
-        room = self.model.count_room_beside(longest)
+        counts = self._count_label_tokens(labels)  # a label that is too long must not end the run at some later step
+        longest = sorted(dataset.deniable, key=lambda name: counts[name], reverse=True)[:1000]
+        counts |= self._count_label_tokens(wording.format(name) for name in longest for wording in DENIALS)
+        limit = self.model.config.max_tokens
+        room = self.model.count_room_beside(max(counts.values(), default=0))
         token_ids = self.processing_class(dataset.rows["text"][:], verbose=False)["input_ids"]
         lengths = [len(ids) for ids in token_ids]
         too_long = sum(length > room for length in lengths)
@@ -235,6 +233,15 @@ class ZeroShotTrainer(GuardedTrainer):
                 "(--max_tokens)."
             )
         return [min(length, limit) for length in lengths]
+
+    def _count_label_tokens(self, labels: Iterable[str]) -> dict[str, int]:
+        """The most tokens of each label in a wording."""
+        counts = dict.fromkeys(labels, 0)
+        for template in self.model.config.class_templates:
+            worded = [template.format(name) for name in counts]
+            token_ids = tokenize_classes(self.processing_class, worded, self.model.config.max_tokens)
+            counts = {name: max(count, len(ids)) for (name, count), ids in zip(counts.items(), token_ids, strict=True)}
+        return counts
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
