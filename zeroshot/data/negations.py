@@ -14,13 +14,8 @@ from typing import NamedTuple
 
 from .splitting import normalize_text
 
-DENIALS = {
-    "not {}": 6,
-    "no {}": 1,
-    "non-{}": 1,
-    "not about {}": 1,
-    "other than {}": 1,
-}  # wordings by how often they are drawn
+# Wordings by how often they are drawn.
+DENIALS = {"not {}": 6, "no {}": 1, "non-{}": 1, "not about {}": 1, "other than {}": 1}
 HOLDING = 0.75  # share of the questions that are about a label that holds; with half of them denials win too often
 DENIES = re.compile(r"\b(?:no|non|not|none|nothing|never|neither|nor|without|other than|anything but)\b|n['\u2019]t\b", re.I)
 
