@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zeroshot.data import Source, TrainingDataset, TrainingExample, ZeroShotCollator
-from zeroshot.data.negatives import Draw, MinedNegatives, check_negative_weights, drop_names, mix_negatives
+from zeroshot.data.negatives import NEGATIVE_KINDS, Draw, MinedNegatives, check_weights, drop_names, mix_negatives
 
 from .conftest import build_tokenizer
 from .data_helpers import THREE_PARTS, make_row, make_source
@@ -68,7 +68,7 @@ def test_a_name_of_two_kinds_stands_there_once() -> None:
 )
 def test_weights_that_are_no_mixture_are_refused(weights: dict[str, Any], found: str) -> None:
     with pytest.raises(ValueError, match=THREE_PARTS) as caught:
-        check_negative_weights(weights)
+        check_weights(weights, NEGATIVE_KINDS, "negatives")
     assert f"found {found}" in str(caught.value)
 
 

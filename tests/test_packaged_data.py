@@ -9,13 +9,14 @@ import pytest
 import yaml
 from datasets import disable_progress_bars
 
-from zeroshot.data import Row, Source, load_source, normalize_text, reading
+from zeroshot.data import Row, Source, load_source, normalize_text, read_label_names, reading
 from zeroshot.data.report import DataReport, build_report
 
 FILES = sorted(
     path.relative_to(reading.PACKAGED).as_posix() for path in reading.PACKAGED.rglob("*") if path.suffix == ".jsonl"
 )
 TRAINING = [name for name in FILES if name.endswith("train.jsonl")]
+NAMES = sorted(path.name for path in (reading.PACKAGED / "label_names").glob("*.json"))
 HELD_OUT = [
     *(f"{part}/{split}.jsonl" for part in ("tasks", "variety") for split in ("test", "validation")),
     "zero_shot/topics/test.jsonl",
@@ -89,6 +90,47 @@ def test_no_held_out_label_occurs_in_training(training: str, held_out: str, sour
     names = {normalize_text(name) for column in ("labels", "negatives") for names in rows[column] for name in names}
     names.update(normalize_text(name) for name in sources[held_out].candidate_labels or ())
     assert sorted(names & collect_labels(sources[training])) == []
+
+
+@pytest.mark.parametrize("file", NAMES)
+def test_no_held_out_label_is_another_name(file: str, sources: dict[str, Source]) -> None:
+    """In any case, punctuation and plural."""
+    names = read_label_names(f"packaged:label_names/{file}")
+    spellings = {spell(name) for name in names.list_names(names.labels)}
+    assert len(spellings) > 50
+    held_out = {spell(label) for name in HELD_OUT for label in collect_labels(sources[name])}
+    assert sorted(spellings & held_out) == []
+
+
+def spell(name: str) -> str:
+    """A name without case, punctuation and plural."""
+    words = re.findall(r"[a-z0-9]+", name.casefold())
+    return " ".join(word[:-1] if word.endswith("s") and len(word) > 3 else word for word in words)
+
+
+@pytest.mark.parametrize("file", NAMES)
+def test_other_names_are_those_of_a_public_set_and_of_no_measured_label(file: str) -> None:
+    if not SHARED.is_dir():
+        pytest.skip("the public sets are not beside this checkout")
+    names = read_label_names(f"packaged:label_names/{file}")
+    labels = json.loads((SHARED / "train" / Path(file).stem / "labels.json").read_text(encoding="utf-8"))
+    assert names.labels <= set(labels)
+    measured = {
+        spell(label)
+        for path in (SHARED / "zeroshot").glob("*/labels.json")
+        for label in json.loads(path.read_text(encoding="utf-8"))
+    }
+    assert len(measured) > 100
+    assert sorted({spell(name) for name in names.list_names(names.labels)} & measured) == []
+
+
+def test_the_data_card_counts_other_names() -> None:
+    card = (reading.PACKAGED / "README.md").read_text(encoding="utf-8").replace(",", "")
+    for file in NAMES:
+        names = read_label_names(f"packaged:label_names/{file}")
+        same = sum(len(own) for own in names.same.values())
+        broader = len({name for own in names.broader.values() for name in own})
+        assert f"| `label_names/{file}` | {len(names.labels)} | {same} | {broader} |" in card
 
 
 @pytest.mark.parametrize("name", FILES)

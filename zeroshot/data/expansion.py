@@ -12,8 +12,17 @@ from typing import Literal, TypedDict
 import torch
 from datasets import Dataset, concatenate_datasets
 
+from .label_names import NAME_KINDS, NAME_WEIGHTS, LabelNames
 from .negations import ask_question, list_deniable
-from .negatives import Draw, MinedNegatives, check_negative_weights, draw_negatives, drop_names, mix_negatives
+from .negatives import (
+    NEGATIVE_KINDS,
+    Draw,
+    MinedNegatives,
+    check_weights,
+    draw_negatives,
+    drop_names,
+    mix_negatives,
+)
 from .splitting import normalize_text
 from .validation import Source
 
@@ -69,6 +78,9 @@ class TrainingDataset(torch.utils.data.Dataset):
         question_rate: Probability with which an example asks yes or no, see [`ask_question`]: whether one of its labels
             holds, against its denial. It brings the denial of a label that does not hold in place of its positives.
         taken: Names that no denial may have, since they are measured; nor may it have one that a row has.
+        names: Other names of each source's labels, or None; none when empty. Every label that an example of such a source
+            brings is drawn one of its names, see [`LabelNames.draw`], anew at each visit.
+        name_weights: How often it is its own name, one of the same meaning, a broader one.
         source_weights: Of each source, how much more often its rows are seen; all 1 when empty.
         source_temperature: Sizes of sources count to the power of its inverse: 1 as they are, infinity not at all.
         seed: Decides the draws together with the epoch and the position.
@@ -88,6 +100,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         label_dropout: float = 0.0,
         question_rate: float = 0.0,
         taken: Collection[str] = (),
+        names: Sequence[LabelNames | None] = (),
+        name_weights: Mapping[str, float] = NAME_WEIGHTS,
         source_weights: Sequence[float] = (),
         source_temperature: float = 1.0,
         seed: int = 0,
@@ -102,12 +116,17 @@ class TrainingDataset(torch.utils.data.Dataset):
                 f"Expected question_rate between 0 and 1, found {question_rate}. A fifth of the examples is 0.2."
             )
         if negative_weights is not None:
-            check_negative_weights(negative_weights)
+            check_weights(negative_weights, NEGATIVE_KINDS, "negatives")
             if hard_negatives or not num_negatives:
                 raise ValueError(
                     f"Expected num_negatives above 0 and no hard_negatives with negative_weights, found {num_negatives} and "
                     f"{hard_negatives}. num_negatives is how many are mixed; the weights say how many of them are mined."
                 )
+        check_weights(name_weights, NAME_KINDS, "names")
+        if names and len(names) != len(sources):
+            raise ValueError(
+                f"Expected other names, or None, per source ({len(sources)}), found {len(names)}. Add the others."
+            )
         if source_weights and len(source_weights) != len(sources):
             raise ValueError(
                 f"Expected one of source_weights per source ({len(sources)}), found {len(source_weights)}. "
@@ -127,6 +146,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         self.hard_negatives = num_negatives if (negative_weights or {}).get("mined") else hard_negatives
         self.label_dropout = label_dropout
         self.question_rate = question_rate
+        self.names = list(names) or [None] * len(sources)
+        self.name_weights = dict(name_weights)
         self.source_weights = list(source_weights)
         self.source_temperature = source_temperature
         self.seed = seed
@@ -177,19 +198,39 @@ class TrainingDataset(torch.utils.data.Dataset):
             "source": row["source"],
             "draw": draw,
         }
+        if names := self.names[row["source"]]:
+            self._rename(example, names, row["negatives"])
         if self.question_rate and random.Random(f"{draw}-asks").random() < self.question_rate:
             self._add_question(example, row["negatives"])
         return example
 
     def _read_names(self, taken: Collection[str]) -> None:
         """Which names questions may be about, and which ones no denial may have."""
-        names: dict[bool, set[str]] = {True: set(), False: set()}  # by whether they are sentences
+        names: dict[bool, set[str]] = {True: set(), False: set(self.list_other_names())}  # by whether they are sentences
         columns = (self.rows[column][:] for column in ("source", "labels", "negatives"))
         for source, labels, negatives in zip(*columns, strict=True):
             names[source in self.sentence_sources].update(labels, negatives)
         names[False].update(name for pool in self.pools for name in pool or ())
         self.deniable = frozenset(list_deniable(sorted(names[False])))
         self.taken = frozenset(normalize_text(name) for name in (*taken, *names[True], *names[False]))
+
+    def list_other_names(self) -> list[str]:
+        """The distinct other names that examples may bring."""
+        drawn = dict.fromkeys(name for pool in self.pools for name in pool or ())
+        drawn.update(dict.fromkeys(name for column in ("labels", "negatives") for own in self.rows[column] for name in own))
+        return list(dict.fromkeys(name for names in self.names if names for name in names.list_names(drawn)))
+
+    def _rename(self, example: TrainingExample, names: LabelNames, own_negatives: Sequence[str]) -> None:
+        """Let the example bring its labels under drawn names. What a row names as negative stays so, whatever its labels."""
+        generator = random.Random(f"{example['draw']}-names")
+        true = [name for name in names.list_names(example["labels"]) if name not in own_negatives]
+        open_names = {*example["labels"], *true, *names.list_unsure(example["labels"])}
+        for part in ("positives", "negatives"):
+            excluded = own_negatives if part == "positives" else open_names
+            drawn = [names.draw(label, self.name_weights, generator, excluded) for label in example[part]]
+            example[part] = list(dict.fromkeys(drawn))
+        example["known_negatives"] = list(dict.fromkeys([*example["known_negatives"], *example["negatives"]]))
+        example["labels"] = [*example["labels"], *true]
 
     def _add_question(self, example: TrainingExample, negatives: Sequence[str]) -> None:
         """Let the example ask about a label: one that holds, an own negative, or one that a closed set rules out."""

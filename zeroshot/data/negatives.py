@@ -36,21 +36,24 @@ def draw_negatives(labels: Sequence[str], pool: Sequence[str], count: int, seed:
     return [name for name in drawn if name not in own][:count]
 
 
-def check_negative_weights(weights: Mapping[str, float]) -> None:
+def check_weights(weights: Mapping[str, float], kinds: Sequence[str], of: str) -> None:
     """Refuse weights that are no mixture.
+
+    Args:
+        weights: By kind.
+        kinds: The kinds that there are.
+        of: What they are kinds of, for messages.
 
     Raises:
         ValueError: If a kind is unknown, a weight is below 0 or no number, or all are 0.
     """
     for kind, weight in weights.items():
-        if kind not in NEGATIVE_KINDS:
-            raise ValueError(
-                f"Expected kinds of negatives among {', '.join(NEGATIVE_KINDS)}, found {kind!r}. Choose among them."
-            )
+        if kind not in kinds:
+            raise ValueError(f"Expected kinds of {of} among {', '.join(kinds)}, found {kind!r}. Choose among them.")
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
-            raise ValueError(f"Expected a weight of {kind!r} negatives from 0 upwards, found {weight!r}. Write a number.")
+            raise ValueError(f"Expected a weight of {kind!r} {of} from 0 upwards, found {weight!r}. Write a number.")
     if not any(weights.values()):
-        raise ValueError(f"Expected a kind of negatives with a weight above 0, found {dict(weights)}. Raise one.")
+        raise ValueError(f"Expected a kind of {of} with a weight above 0, found {dict(weights)}. Raise one.")
 
 
 def mix_negatives(kinds: Mapping[str, Sequence[str]], weights: Mapping[str, float], count: int, seed: str) -> list[str]:

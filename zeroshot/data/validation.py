@@ -63,7 +63,7 @@ class Source:
     numbers: list[int] = field(default_factory=list)
 
 
-def _show(value: Any) -> str:
+def show_value(value: Any) -> str:
     """A value as it is quoted in a message: type and content of other things than strings, never more than a line."""
     if value is None:
         return "null"
@@ -77,23 +77,24 @@ def show_fields(content: dict) -> str:
     return names[:200] + (f" and {len(content) - 10} more" if len(content) > 10 else "")
 
 
-def _check_label_list(value: Any, name: str) -> list[str]:
+def check_label_list(value: Any, name: str) -> list[str]:
+    """Return `value` if it is a list of distinct names; `name` says in a message where it stands."""
     if isinstance(value, str):
         mend = f"[{json.dumps(value, ensure_ascii=False)}]" if len(value) <= 60 else '["name", ...]'
-        raise ValueError(f"Expected {name!r} to be a list of names, found the string {_show(value)}. Write {mend}.")
+        raise ValueError(f"Expected {name!r} to be a list of names, found the string {show_value(value)}. Write {mend}.")
     if not isinstance(value, list):
         found = name_json_type(value)
         raise ValueError(f'Expected {name!r} to be a list of names, found {found}. Write ["name", ...].')
     for label in value:
         if not isinstance(label, str):
-            found = _show(label)
+            found = show_value(label)
             raise ValueError(f"Expected names in {name!r}, found {found}. Write label names.")
         if not label.strip():
             raise ValueError(f"Expected names in {name!r}, found the empty name {label!r}. Leave it out.")
     repeated = [label for label, count in Counter(value).items() if count > 1]
     if repeated:
         raise ValueError(
-            f"Expected distinct names in {name!r}, found {_show(repeated[0])} more than once. Keep one of them."
+            f"Expected distinct names in {name!r}, found {show_value(repeated[0])} more than once. Keep one of them."
         )
     return value
 
@@ -103,9 +104,9 @@ def _check_text(content: dict) -> str:
         raise ValueError(f"Expected a field 'text', found {show_fields(content)}. Name the field of the text 'text'.")
     text = content["text"]
     if not isinstance(text, str):
-        raise ValueError(f"Expected 'text' to be a string, found {_show(text)}. Put it in quotes.")
+        raise ValueError(f"Expected 'text' to be a string, found {show_value(text)}. Put it in quotes.")
     if not text.strip():
-        raise ValueError(f"Expected 'text' to hold words, found {_show(text)}. Leave the row out.")
+        raise ValueError(f"Expected 'text' to hold words, found {show_value(text)}. Leave the row out.")
     return text
 
 
@@ -136,19 +137,21 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
     if content.get("true_labels") and content.get("labels"):
         raise ValueError("Expected 'labels' or 'true_labels', found both. Keep the one that holds.")
     if content.get("true_labels") is not None and not content.get("labels"):
-        labels = _check_label_list(content["true_labels"], "true_labels")
-        candidates = _check_label_list([] if content.get("all_labels") is None else content["all_labels"], "all_labels")
+        labels = check_label_list(content["true_labels"], "true_labels")
+        candidates = check_label_list([] if content.get("all_labels") is None else content["all_labels"], "all_labels")
         negatives = [label for label in candidates if label not in labels]
     else:
         if "labels" not in content:
             raise ValueError(f'Expected a field \'labels\', found {show_fields(content)}. Add "labels": ["name", ...].')
-        labels = _check_label_list(content["labels"], "labels")
-        negatives = _check_label_list([] if content.get("negatives") is None else content["negatives"], "negatives")
+        labels = check_label_list(content["labels"], "labels")
+        negatives = check_label_list([] if content.get("negatives") is None else content["negatives"], "negatives")
     if not labels and not keep_unlabelled:
         raise ValueError("Expected at least one label, found none. Label the row or leave it out.")
     both = [label for label in labels if label in negatives]
     if both:
-        raise ValueError(f"Expected labels and negatives to differ, found {_show(both[0])} in both. Remove it from one.")
+        raise ValueError(
+            f"Expected labels and negatives to differ, found {show_value(both[0])} in both. Remove it from one."
+        )
     _check_unicode(text, *labels, *negatives)
     return {"text": text, "labels": labels, "negatives": negatives}
 
@@ -174,7 +177,7 @@ def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None,
     unknown = [label for label in row["labels"] + row["negatives"] if known is not None and label not in known]
     if unknown:
         raise ValueError(
-            f"Expected one of the {len(known or ())} names in labels.json, found {_show(unknown[0])}. "
+            f"Expected one of the {len(known or ())} names in labels.json, found {show_value(unknown[0])}. "
             "Add it or mend the row."
         )
     return row
@@ -214,7 +217,7 @@ def read_label_file(file: Path) -> list[str]:
             f"Expected a JSON list of names in {str(file)!r}, found {error}. Write it anew, in UTF-8."
         ) from error
     try:
-        names = _check_label_list(names, file.name)
+        names = check_label_list(names, file.name)
         _check_unicode(*names)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error

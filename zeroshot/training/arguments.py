@@ -117,6 +117,16 @@ class DataArguments:
     question_rate: Annotated[float, SHARE] = describe_field(
         "Probability with which an example asks yes or no: one of its labels against that label denied ('not spam').", 0.0
     )
+    names_files: str | None = describe_field(
+        "Other names of the labels (.json, packaged:): one file for each training file in their order, 'none' where there "
+        "is none, or one for all.",
+        None,
+    )
+    name_weights: dict | str | None = describe_field(
+        "How often a label of names_files is seen under its own name, one of the same meaning, a broader one; 1, 2 and 1 "
+        "when left out.",
+        None,
+    )
     source_weights: list[float] = describe_field(
         "How much more often the rows of each training file are seen, in the order of train_files; all 1 when left out.", []
     )
@@ -131,6 +141,9 @@ class DataArguments:
     def __post_init__(self):
         check_ranges(self)
         self.negative_weights = read_mapping(self.negative_weights, "negative_weights")
+        self.name_weights = read_mapping(self.name_weights, "name_weights")
+        if self.name_weights and not self.names_files:
+            raise ValueError("Expected names_files with name_weights, found none. Name a file of other names too.")
         if self.example_texts:  # they are classified last of all, maybe hours later
             if not self.example_labels:
                 raise ValueError(

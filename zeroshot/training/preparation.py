@@ -7,15 +7,19 @@ from pathlib import Path
 from transformers.utils import logging
 
 from ..data import (
+    NAME_WEIGHTS,
     EvaluationSet,
+    LabelNames,
     Source,
     TrainingDataset,
     build_evaluation_set,
+    check_labels_named,
     choose_zero_shot_labels,
     drop_texts,
     hold_out_labels,
     load_source,
     normalize_text,
+    read_label_names,
     split_by_text,
     write_rejected_rows,
 )
@@ -30,21 +34,23 @@ class PreparedData:
 
     Args:
         train: Training sources without any label or text of the other parts.
+        names: Other names of each training source's labels, or None; without any label of the zero-shot sets.
         validation: Sets that choose the checkpoint, by name.
         zero_shot: Sets whose labels training never sees, by name.
     """
 
     train: list[Source]
+    names: list[LabelNames | None] = field(default_factory=list)
     validation: dict[str, EvaluationSet] = field(default_factory=dict)
     zero_shot: dict[str, EvaluationSet] = field(default_factory=dict)
 
     @property
     def train_labels(self) -> set[str]:
-        """Every label that training sees, as positive or negative."""
+        """Every label that training sees, as positive or negative, under every name."""
         seen: set[str] = set()
-        for source in self.train:
-            seen.update(name for column in ("labels", "negatives") for names in source.rows[column] for name in names)
-            seen.update(source.candidate_labels or ())
+        for source, names in zip(self.train, self.names or [None] * len(self.train), strict=True):
+            own = _collect_candidates([source])
+            seen.update(own, names.list_names(own) if names else ())
         return seen
 
 
@@ -138,8 +144,38 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         prepared.train[position], dropped = drop_texts(source, measured)
         if dropped:
             logger.warning(f"{source.name}: {dropped} rows have a text of an evaluation set and are not trained on.")
+    prepared.names = _read_names(arguments, prepared.train, held_out)
     _warn_of_known_labels(arguments, prepared)
     return prepared
+
+
+def _read_names(arguments: DataArguments, train: list[Source], held_out: set[str]) -> list[LabelNames | None]:
+    """The other names of each source's labels, without those that are measured."""
+    files = split_names(arguments.names_files)
+    if not files:
+        return []
+    if len(files) not in (1, len(train)):
+        raise ValueError(
+            f"Expected one of names_files per training file ({len(train)}) or one for all, found {len(files)}. Write them "
+            "in the order of the train_files, 'none' where there is none."
+        )
+    found: list[LabelNames | None] = []
+    for source, file in zip(train, files * len(train) if len(files) == 1 else files, strict=True):
+        if file == "none":
+            found.append(None)
+            continue
+        if source.labels_are_sentences:
+            raise ValueError(
+                f"Expected names_files of 'none' for {source.name!r}, found {file!r}: its labels are sentences."
+            )
+        names, dropped = read_label_names(file).drop(held_out)
+        without = check_labels_named(names, _collect_candidates([source]), source.name, file)
+        if without:
+            logger.info(f"{source.name}: {len(without)} labels have no other name in {file} (first {without[0]!r}).")
+        if dropped:
+            logger.info(f"{file}: {dropped} names are labels of the zero-shot sets and are not trained on.")
+        found.append(names)
+    return found
 
 
 def _warn_of_known_labels(arguments: DataArguments, prepared: PreparedData) -> None:
@@ -175,6 +211,8 @@ def build_training_dataset(data: PreparedData, arguments: DataArguments, seed: i
         label_dropout=arguments.label_dropout,
         question_rate=arguments.question_rate,
         taken=taken,
+        names=data.names,
+        name_weights=arguments.name_weights if isinstance(arguments.name_weights, dict) else NAME_WEIGHTS,
         source_weights=arguments.source_weights,
         source_temperature=arguments.source_temperature,
         seed=seed,

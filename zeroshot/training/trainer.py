@@ -218,6 +218,7 @@ class ZeroShotTrainer(GuardedTrainer):
         labels = dict.fromkeys(name for names in dataset.rows["positives"] for name in names)
         labels.update(dict.fromkeys(name for names in dataset.rows["negatives"] for name in names))
         labels.update(dict.fromkeys(name for pool in dataset.pools for name in pool or ()))
+        labels.update(dict.fromkeys(dataset.list_other_names()))
         counts = self._count_label_tokens(labels)  # a label that is too long must not end the run at some later step
         longest = sorted(dataset.deniable, key=lambda name: counts[name], reverse=True)[:1000]
         counts |= self._count_label_tokens(wording.format(name) for name in longest for wording in DENIALS)
