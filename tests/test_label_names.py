@@ -17,6 +17,7 @@ from zeroshot.data import (
     read_label_names,
 )
 from zeroshot.training import DataArguments, build_training_dataset, prepare_data
+from zeroshot.training.hooks import weigh_classes
 
 from .conftest import build_tokenizer
 from .data_helpers import make_row, make_source
@@ -169,6 +170,14 @@ def test_settings_that_do_not_fit_are_refused(settings: dict, message: str | Non
         return
     with pytest.raises(ValueError, match=message):
         TrainingDataset([source], **settings)
+
+
+def test_a_rare_label_is_rare_under_another_name_too(names: LabelNames) -> None:
+    rows = [make_row(f"goal {number}", ["sports"]) for number in range(9)] + [make_row("cake", ["cooking"])]
+    dataset = TrainingDataset([make_source(rows, CLOSED)], names=[names])
+    [weigh] = weigh_classes(dataset, 4.0)
+    weights = weigh([], ["sports", "athletics", "cooking", "making food", "pastime"])["class_weights"]
+    assert torch.allclose(weights, torch.tensor([5 / 9, 5 / 9, 4.0, 4.0, 1.0]))  # the mean frequency is 5
 
 
 def write_rows(file: Path, labels: list[str], **more: list[str]) -> str:
