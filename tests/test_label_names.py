@@ -1,6 +1,7 @@
 """Other names of labels: how their files are read, what an example then brings, and that no held-out name is among them."""
 
 import json
+import logging
 import random
 import re
 from collections import Counter
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import train
 from zeroshot.data import (
     LabelNames,
     TrainingDataset,
     ZeroShotCollator,
-    check_labels_named,
+    list_unnamed,
     read_label_names,
 )
 from zeroshot.training import DataArguments, build_training_dataset, prepare_data
@@ -54,8 +56,14 @@ def test_a_file_is_read(names: LabelNames) -> None:
         "athletics",
         "games of skill",
     ]
-    assert names.list_unsure(["music", "sports"]) == ["pastime", "heard"]
-    assert names.list_names(["law"]) == names.list_unsure(["law"]) == []
+    assert names.list_names(["law"]) == names.list_open(["law"]) == names.list_true([]) == []
+
+
+def test_of_a_text_with_several_labels_a_broader_name_is_true_where_it_holds_for_each(names: LabelNames) -> None:
+    assert names.list_true(["sports"]) == ["athletics", "games of skill", "pastime"]
+    assert names.list_true(["sports", "cooking"]) == ["athletics", "games of skill", "pastime", "making food"]
+    assert names.list_true(["cooking", "law"]) == ["making food"]  # law has no pastime
+    assert names.list_open(["cooking", "music"]) == ["making food", "pastime", "in the kitchen", "heard"]
 
 
 @pytest.mark.parametrize(
@@ -68,9 +76,11 @@ def test_a_file_is_read(names: LabelNames) -> None:
         ({"same": {"sports": "athletics"}}, "Expected 'same: sports' to be a list of names, found the string 'athletics'"),
         ({"same": {"sports": ["a", "a"]}}, "Expected distinct names in 'same: sports', found 'a' more than once"),
         ({"same": {"sports": [" "]}}, "Expected names in 'same: sports', found the empty name"),
-        ({"same": {"sports": ["Play"], "music": ["play"]}}, "Expected names that mean one label, found 'Play' of 'sports'"),
-        ({"same": {"sports": ["Music"], "music": []}}, "Expected names that mean one label, found 'Music' of 'sports'"),
+        ({"same": {"sports": ["Play"], "music": ["play"]}}, "Expected names that mean one thing, found 'Play' of 'sports'"),
+        ({"same": {"sports": ["Music"], "music": []}}, "Expected names that mean one thing, found 'Music' of 'sports'"),
         ({"same": {"sports": ["fun"]}, "broader": {"Fun": {"holds": []}}}, "found 'fun' of 'sports' more than once"),
+        ({"broader": {"Fun": {"holds": []}, "fun": {"holds": []}}}, "found 'Fun' under 'broader' more than once"),
+        ({"same": {"sports": ["\ud800"]}}, "Expected valid Unicode"),
         ({"broader": {"fun": ["sports"]}}, "Expected 'holds' and maybe 'unsure' for 'fun', found list"),
         ({"broader": {"fun": {"unsure": ["sports"]}}}, "Expected 'holds' and maybe 'unsure' for 'fun', found object"),
         (
@@ -103,8 +113,8 @@ def test_names_are_drawn_by_weight(names: LabelNames) -> None:
 
 
 def test_an_example_brings_drawn_names_and_knows_all_that_hold(names: LabelNames) -> None:
-    rows = [make_row("goal goal", ["sports"]), make_row("cake song", ["cooking", "music"], ["heard"])]
-    dataset = TrainingDataset([make_source(rows, CLOSED)], names=[names], num_negatives=2, seed=1)
+    rows = [make_row("goal goal", ["sports"]), make_row("cake song", ["cooking", "music"], ["Heard"])]
+    dataset = TrainingDataset([make_source(rows, CLOSED)], other_names=[names], num_negatives=2, seed=1)
     brought: dict[int, Counter[str]] = {0: Counter(), 1: Counter()}
     for epoch in range(60):
         dataset.set_epoch(epoch)
@@ -117,17 +127,19 @@ def test_an_example_brings_drawn_names_and_knows_all_that_hold(names: LabelNames
             assert not set(example["labels"]) & set(example["known_negatives"])
     first, second = dataset[0], dataset[1]
     assert set(first["labels"]) == {"sports", "athletics", "games of skill", "pastime"}
-    # What the row itself rules out is not true of it, whatever its labels imply.
-    assert set(second["labels"]) == {"cooking", "music", "making food", "pastime", "in the kitchen"}
+    # A pastime for one of its labels, heard by the other, which the row itself rules out, in any case.
+    assert set(second["labels"]) == {"cooking", "music", "making food"}
     # "pastime" holds for sports, and "heard" may: neither is a negative, though cooking and music have these names.
     assert set(brought[0]) == {"cooking", "making food", "in the kitchen", "music", "law"}
-    assert set(brought[1]) == {"heard", "sports", "athletics", "games of skill", "law"}
+    assert set(brought[1]) == {"Heard", "sports", "athletics", "games of skill", "law"}
 
 
 def test_without_names_an_example_stays_as_it_was(names: LabelNames) -> None:
     rows = [make_row("goal goal", ["sports"]), make_row("court", ["law"])]
     plain = TrainingDataset([make_source(rows, CLOSED)] * 2, num_negatives=2)
-    named = TrainingDataset([make_source(rows, CLOSED)] * 2, num_negatives=2, names=[None, names], name_weights={"own": 1})
+    named = TrainingDataset(
+        [make_source(rows, CLOSED)] * 2, num_negatives=2, other_names=[None, names], name_weights={"own": 1}
+    )
     assert [plain[position] for position in range(2)] == [named[position] for position in range(2)]
     renamed = named[2]
     assert renamed["positives"] == ["sports"] and renamed["negatives"] == plain[2]["negatives"]
@@ -137,7 +149,7 @@ def test_without_names_an_example_stays_as_it_was(names: LabelNames) -> None:
 def test_the_grid_of_a_batch(names: LabelNames) -> None:
     """Own names of a closed set are judged; other names where somebody said so, as two of them may mean the same."""
     rows = [make_row("goal goal", ["sports"]), make_row("cake", ["cooking"]), make_row("song", ["music"])]
-    dataset = TrainingDataset([make_source(rows, CLOSED)], names=[names])
+    dataset = TrainingDataset([make_source(rows, CLOSED)], other_names=[names])
     collator = ZeroShotCollator(build_tokenizer(), 32, ["{}"], dataset.pools)
     grid = collator.build_targets(
         [dataset[0], dataset[1], dataset[2]], ["pastime", "law", "making food", "heard", "cooking"]
@@ -146,18 +158,54 @@ def test_the_grid_of_a_batch(names: LabelNames) -> None:
     assert torch.equal(grid, torch.tensor(expected))
 
 
-def test_questions_know_the_other_names(names: LabelNames) -> None:
+def test_a_broader_name_is_false_only_where_rows_were_labelled_in_full(names: LabelNames) -> None:
+    """A free row may be one of the larger class without saying so; so may a label that the file does not place."""
+    for row, pool in ((make_row("dishes", ["sports"], ["cooking"]), None), (make_row("court", ["law"]), CLOSED)):
+        dataset = TrainingDataset(
+            [make_source([row], pool)], other_names=[names], num_negatives=3, name_weights={"broader": 1}
+        )
+        brought = set()
+        for epoch in range(40):
+            dataset.set_epoch(epoch)
+            brought.update(dataset[0]["negatives"])
+        assert brought == ({"cooking"} if pool is None else {"sports", "cooking", "music"})
+
+
+def test_a_label_that_is_another_label_s_broader_name_is_not_false_of_it(tmp_path: Path) -> None:
+    file = write_names(
+        tmp_path, {"broader": {"music": {"holds": ["sports"]}, "law": {"holds": ["law"], "unsure": ["sports"]}}}
+    )
+    source = make_source([make_row("goal", ["sports"])], CLOSED)
+    dataset = TrainingDataset([source], other_names=[read_label_names(file)], num_negatives=3)
+    for epoch in range(20):
+        dataset.set_epoch(epoch)
+        assert set(dataset[0]["known_negatives"]) <= {"cooking", "music", "law"}
+        assert dataset[0]["negatives"] == ["cooking"]
+
+
+def test_questions_are_about_a_row_s_own_labels_and_know_the_other_names(names: LabelNames) -> None:
     source = make_source([make_row("goal goal", ["sports"], ["cooking"])])
-    dataset = TrainingDataset([source], names=[names], name_weights={"same": 1}, question_rate=1.0)
-    assert {"athletics", "pastime", "in the kitchen"} <= dataset.deniable and "heard" not in dataset.deniable
-    assert dataset[0]["denials"] and "sports" not in dataset[0]["denials"][0]
+    dataset = TrainingDataset([source], other_names=[names], name_weights={"same": 1}, question_rate=1.0)
+    assert {"athletics", "pastime", "in the kitchen"} <= dataset.taken and dataset.deniable == {"sports", "cooking"}
+    [denial] = dataset[0]["denials"]
+    assert "sports" in denial or "cooking" in denial
+
+
+def test_only_names_that_a_source_brings_are_listed(names: LabelNames) -> None:
+    sources = [make_source([make_row("goal", ["sports"])]), make_source([make_row("cake", ["cooking"])])]
+    assert TrainingDataset(sources, other_names=[None, names]).list_other_names() == [
+        "making food",
+        "pastime",
+        "in the kitchen",
+    ]
+    assert TrainingDataset(sources).list_other_names() == []
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"names": []}, None),
-        ({"names": [None, None]}, r"Expected other names, or None, per source \(1\), found 2."),
+        ({"other_names": []}, None),
+        ({"other_names": [None, None]}, r"Expected other names, or None, per source \(1\), found 2."),
         ({"name_weights": {"wide": 1}}, "Expected kinds of names among own, same, broader, found 'wide'."),
         ({"name_weights": {"own": -1}}, "Expected a weight of 'own' names from 0 upwards, found -1."),
         ({"name_weights": {"own": 0}}, "Expected a kind of names with a weight above 0"),
@@ -166,7 +214,7 @@ def test_questions_know_the_other_names(names: LabelNames) -> None:
 def test_settings_that_do_not_fit_are_refused(settings: dict, message: str | None) -> None:
     source = make_source([make_row("goal", ["sports"])])
     if message is None:
-        assert TrainingDataset([source], **settings).names == [None]
+        assert TrainingDataset([source], **settings).other_names == [None]
         return
     with pytest.raises(ValueError, match=message):
         TrainingDataset([source], **settings)
@@ -174,10 +222,13 @@ def test_settings_that_do_not_fit_are_refused(settings: dict, message: str | Non
 
 def test_a_rare_label_is_rare_under_another_name_too(names: LabelNames) -> None:
     rows = [make_row(f"goal {number}", ["sports"]) for number in range(9)] + [make_row("cake", ["cooking"])]
-    dataset = TrainingDataset([make_source(rows, CLOSED)], names=[names])
+    dataset = TrainingDataset([make_source(rows, CLOSED)], other_names=[names])
     [weigh] = weigh_classes(dataset, 4.0)
     weights = weigh([], ["sports", "athletics", "cooking", "making food", "pastime"])["class_weights"]
     assert torch.allclose(weights, torch.tensor([5 / 9, 5 / 9, 4.0, 4.0, 1.0]))  # the mean frequency is 5
+    other = make_source([make_row("match", ["athletics"])])  # a label of its own there
+    [weigh] = weigh_classes(TrainingDataset([make_source(rows, CLOSED), other], other_names=[names, None]), 4.0)
+    assert torch.allclose(weigh([], ["athletics"])["class_weights"], torch.tensor(11 / 3))
 
 
 def write_rows(file: Path, labels: list[str], **more: list[str]) -> str:
@@ -199,14 +250,14 @@ def test_a_recipe_names_files_in_the_order_of_its_training_files(tmp_path: Path)
         name_weights='{"broader": 1}',
     )
     data = prepare_data(arguments, seed=0)
-    assert data.names[0] is not None and data.names[1] is None
+    assert data.other_names[0] is not None and data.other_names[1] is None
     assert "heard" in data.train_labels and "pastime" not in data.train_labels  # it is measured, in other letters
     dataset = build_training_dataset(data, arguments, seed=0)
-    assert dataset.name_weights == {"broader": 1} and dataset.names == data.names
+    assert dataset.name_weights == {"broader": 1} and dataset.other_names == data.other_names
     brought = {name for position in range(len(dataset)) for name in dataset[position]["positives"]}
     assert brought == {"sports", "in the kitchen", "heard", "law"}
     everywhere = prepare_data(DataArguments(train_files=f"{first},{second}", names_files=names), seed=0)
-    assert everywhere.names[0] == everywhere.names[1] is not None
+    assert everywhere.other_names[0] == everywhere.other_names[1] is not None
 
 
 def test_names_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
@@ -228,4 +279,40 @@ def test_names_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 def test_labels_without_another_name_are_listed(names: LabelNames) -> None:
-    assert check_labels_named(names, ["sports", "law"], "rows.jsonl", "names.json") == ["law"]
+    assert list_unnamed(names, ["sports", "law"], "rows.jsonl", "names.json") == ["law"]
+    assert list_unnamed(names.drop(["HEARD"])[0], ["sports", "music"], "rows.jsonl", "names.json") == ["music"]
+
+
+def test_labels_that_do_not_fit_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = write_rows(tmp_path / "a" / "train.jsonl", ["sports", "cooking", "athletics"])
+    logger = logging.getLogger("zeroshot.training.preparation")
+    logger.addHandler(caplog.handler)
+    data = prepare_data(DataArguments(train_files=rows, names_files=write_names(tmp_path)), seed=0)
+    logger.removeHandler(caplog.handler)
+    assert data.other_names[0] is not None and "athletics" not in data.other_names[0].list_names(["sports"])
+    said = " ".join(caplog.messages)
+    assert "1 names are labels of" in said and "1 labels are not those of" in said and "(first 'music')" in said
+
+
+def test_a_run_with_names_trains_and_another_file_of_names_is_another_run(
+    encoder_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = write_rows(tmp_path / "a" / "train.jsonl", ["sports", "cooking", "music", "law"])
+    (tmp_path / "a" / "labels.json").write_text(json.dumps(CLOSED), encoding="utf-8")
+    names = write_names(tmp_path)
+    given = {"encoder": encoder_dir, "train_files": rows, "names_files": names, "output_dir": tmp_path / "run"}
+    given |= {"max_steps": 2, "save_steps": 1, "max_tokens": 64, "loss": "bce", "question_rate": 0.3, "report_to": "none"}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    logger = logging.getLogger("zeroshot.training.trainer")
+    logger.addHandler(caplog.handler)
+    train.main(words)
+    logger.removeHandler(caplog.handler)
+    assert "Few labels of a batch count as false" in " ".join(caplog.messages)
+    write_names(tmp_path, {"same": {"sports": ["matches"]}})
+    with pytest.raises(ValueError, match=re.escape(f"content of {names}")):
+        train.main(words)
+    long = {"same": {"sports": ["goal " * 100]}}
+    words[words.index("--output_dir") + 1] = str(tmp_path / "other")
+    write_names(tmp_path, long)
+    with pytest.raises(ValueError, match="Expected labels of at most 64 tokens"):
+        train.main(words)

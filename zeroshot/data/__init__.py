@@ -3,7 +3,7 @@
 from .collation import ZeroShotCollator
 from .evaluation_set import EvaluationSet, build_evaluation_set
 from .expansion import TrainingDataset, TrainingExample, expand_labels
-from .label_names import NAME_WEIGHTS, LabelNames, check_labels_named, read_label_names
+from .label_names import NAME_WEIGHTS, LabelNames, list_unnamed, read_label_names
 from .negatives import draw_negatives
 from .reading import read_raw_rows
 from .splitting import choose_zero_shot_labels, drop_texts, hold_out_labels, normalize_text, split_by_text
@@ -20,12 +20,12 @@ __all__ = [
     "TrainingExample",
     "ZeroShotCollator",
     "build_evaluation_set",
-    "check_labels_named",
     "choose_zero_shot_labels",
     "draw_negatives",
     "drop_texts",
     "expand_labels",
     "hold_out_labels",
+    "list_unnamed",
     "load_source",
     "normalize_text",
     "read_label_names",

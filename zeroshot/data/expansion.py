@@ -78,8 +78,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         question_rate: Probability with which an example asks yes or no, see [`ask_question`]: whether one of its labels
             holds, against its denial. It brings the denial of a label that does not hold in place of its positives.
         taken: Names that no denial may have, since they are measured; nor may it have one that a row has.
-        names: Other names of each source's labels, or None; none when empty. Every label that an example of such a source
-            brings is drawn one of its names, see [`LabelNames.draw`], anew at each visit.
+        other_names: Of each source's labels, or None; none when empty. Every label that an example of such a source brings
+            is drawn one of its names, see [`LabelNames.draw`], anew at each visit; one that asks a question keeps its own.
         name_weights: How often it is its own name, one of the same meaning, a broader one.
         source_weights: Of each source, how much more often its rows are seen; all 1 when empty.
         source_temperature: Sizes of sources count to the power of its inverse: 1 as they are, infinity not at all.
@@ -100,7 +100,7 @@ class TrainingDataset(torch.utils.data.Dataset):
         label_dropout: float = 0.0,
         question_rate: float = 0.0,
         taken: Collection[str] = (),
-        names: Sequence[LabelNames | None] = (),
+        other_names: Sequence[LabelNames | None] = (),
         name_weights: Mapping[str, float] = NAME_WEIGHTS,
         source_weights: Sequence[float] = (),
         source_temperature: float = 1.0,
@@ -123,9 +123,9 @@ class TrainingDataset(torch.utils.data.Dataset):
                     f"{hard_negatives}. num_negatives is how many are mixed; the weights say how many of them are mined."
                 )
         check_weights(name_weights, NAME_KINDS, "names")
-        if names and len(names) != len(sources):
+        if other_names and len(other_names) != len(sources):
             raise ValueError(
-                f"Expected other names, or None, per source ({len(sources)}), found {len(names)}. Add the others."
+                f"Expected other names, or None, per source ({len(sources)}), found {len(other_names)}. Add the others."
             )
         if source_weights and len(source_weights) != len(sources):
             raise ValueError(
@@ -146,7 +146,7 @@ class TrainingDataset(torch.utils.data.Dataset):
         self.hard_negatives = num_negatives if (negative_weights or {}).get("mined") else hard_negatives
         self.label_dropout = label_dropout
         self.question_rate = question_rate
-        self.names = list(names) or [None] * len(sources)
+        self.other_names = list(other_names) or [None] * len(sources)
         self.name_weights = dict(name_weights)
         self.source_weights = list(source_weights)
         self.source_temperature = source_temperature
@@ -198,39 +198,56 @@ class TrainingDataset(torch.utils.data.Dataset):
             "source": row["source"],
             "draw": draw,
         }
-        if names := self.names[row["source"]]:
-            self._rename(example, names, row["negatives"])
-        if self.question_rate and random.Random(f"{draw}-asks").random() < self.question_rate:
+        asks = self.question_rate > 0 and random.Random(f"{draw}-asks").random() < self.question_rate
+        if other_names := self.other_names[row["source"]]:
+            self._rename(example, other_names, row["negatives"], {"own": 1.0} if asks else self.name_weights)
+        if asks:
             self._add_question(example, row["negatives"])
         return example
 
     def _read_names(self, taken: Collection[str]) -> None:
         """Which names questions may be about, and which ones no denial may have."""
-        names: dict[bool, set[str]] = {True: set(), False: set(self.list_other_names())}  # by whether they are sentences
+        names: dict[bool, set[str]] = {True: set(), False: set()}  # by whether they are sentences
         columns = (self.rows[column][:] for column in ("source", "labels", "negatives"))
         for source, labels, negatives in zip(*columns, strict=True):
             names[source in self.sentence_sources].update(labels, negatives)
         names[False].update(name for pool in self.pools for name in pool or ())
         self.deniable = frozenset(list_deniable(sorted(names[False])))
-        self.taken = frozenset(normalize_text(name) for name in (*taken, *names[True], *names[False]))
+        every_name = (*taken, *names[True], *names[False], *self.list_other_names())
+        self.taken = frozenset(normalize_text(name) for name in every_name)
 
     def list_other_names(self) -> list[str]:
         """The distinct other names that examples may bring."""
-        drawn = dict.fromkeys(name for pool in self.pools for name in pool or ())
-        drawn.update(dict.fromkeys(name for column in ("labels", "negatives") for own in self.rows[column] for name in own))
-        return list(dict.fromkeys(name for names in self.names if names for name in names.list_names(drawn)))
+        if not any(self.other_names):
+            return []
+        own: list[set[str]] = [set(pool or ()) for pool in self.pools]
+        columns = (self.rows[column][:] for column in ("source", "labels", "negatives"))
+        for source, labels, negatives in zip(*columns, strict=True):
+            own[source].update(labels, negatives)
+        found = zip(self.other_names, own, strict=True)
+        return list(dict.fromkeys(name for names, labels in found if names for name in names.list_names(sorted(labels))))
 
-    def _rename(self, example: TrainingExample, names: LabelNames, own_negatives: Sequence[str]) -> None:
-        """Let the example bring its labels under drawn names. What a row names as negative stays so, whatever its labels."""
+    def _rename(
+        self, example: TrainingExample, names: LabelNames, ruled_out: Sequence[str], weights: Mapping[str, float]
+    ) -> None:
+        """Let the example bring its labels under drawn names, and know all that are true of it.
+
+        Whatever its labels imply, names that its row rules out are not true. That a broader name is false is known where the
+        row was labelled in full, from a closed set, with labels that all have a place in the file.
+        """
         generator = random.Random(f"{example['draw']}-names")
-        true = [name for name in names.list_names(example["labels"]) if name not in own_negatives]
-        open_names = {*example["labels"], *true, *names.list_unsure(example["labels"])}
-        for part in ("positives", "negatives"):
-            excluded = own_negatives if part == "positives" else open_names
-            drawn = [names.draw(label, self.name_weights, generator, excluded) for label in example[part]]
-            example[part] = list(dict.fromkeys(drawn))
-        example["known_negatives"] = list(dict.fromkeys([*example["known_negatives"], *example["negatives"]]))
-        example["labels"] = [*example["labels"], *true]
+        labels, excluded = example["labels"], {normalize_text(name) for name in ruled_out}
+        true = [name for name in names.list_true(labels) if normalize_text(name) not in excluded]
+        implied = {*labels, *names.list_open(labels)}
+        judged = self.pools[example["source"]] is not None and names.labels.issuperset(labels)
+        untrue = weights if judged else {**weights, "broader": 0.0}
+        untold = implied - {*labels, *true}  # they hold for one of its labels only, or the row rules them out
+        positives = [names.draw(label, weights, generator, untold) for label in example["positives"]]
+        failing = [label for label in example["negatives"] if label not in implied or label in ruled_out]
+        negatives = [names.draw(label, untrue, generator, implied) for label in failing]
+        example["positives"], example["negatives"] = list(dict.fromkeys(positives)), list(dict.fromkeys(negatives))
+        example["known_negatives"] = list(dict.fromkeys([*example["known_negatives"], *negatives]))
+        example["labels"] = [*labels, *true]
 
     def _add_question(self, example: TrainingExample, negatives: Sequence[str]) -> None:
         """Let the example ask about a label: one that holds, an own negative, or one that a closed set rules out."""

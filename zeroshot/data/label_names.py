@@ -6,7 +6,8 @@ A file of names is JSON with two parts, either of which may be left out:
      "broader": {"personal banking": {"holds": ["freeze account", "pay bill"], "unsure": ["transfer money"]}}}
 
 `same` lists names with the meaning and extent of a label. A `broader` name holds for all texts of the labels in `holds`, for
-some texts of those in `unsure`, and for no text of any other label.
+some texts of those in `unsure`, and for no text of any other label. Of a text with several labels it is true where it holds
+for each of them ("no ill will" of a text of gratitude and anger is not), false where it holds and may hold for none.
 
 Related: Knowledgeable prompt-tuning, https://arxiv.org/abs/2108.02035, which widens the words that stand for a class; it
 scores all of them at prediction, where training draws one here.
@@ -19,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .reading import parse_json, read_text, resolve_path
+from .reading import expand_path, parse_json, read_text
 from .splitting import normalize_text
-from .validation import check_label_list, show_value
+from .validation import check_label_list, check_unicode, show_value
 
 NAME_KINDS = ("own", "same", "broader")
 NAME_WEIGHTS = {"own": 1.0, "same": 2.0, "broader": 1.0}
@@ -43,7 +44,7 @@ class LabelNames:
 
     @property
     def labels(self) -> set[str]:
-        """The labels that have another name."""
+        """Every label that the file speaks of."""
         return {label for names in (self.same, self.broader, self.unsure) for label in names}
 
     def list_names(self, labels: Iterable[str]) -> list[str]:
@@ -51,9 +52,19 @@ class LabelNames:
         names = (name for label in labels for name in (*self.same.get(label, ()), *self.broader.get(label, ())))
         return list(dict.fromkeys(names))
 
-    def list_unsure(self, labels: Iterable[str]) -> list[str]:
-        """The distinct names that hold for some texts of one of the labels."""
-        return list(dict.fromkeys(name for label in labels for name in self.unsure.get(label, ())))
+    def list_true(self, labels: Sequence[str]) -> list[str]:
+        """The distinct other names that hold for a text with all of these labels."""
+        shared = [set(self.broader.get(label, ())) for label in labels]
+        common = set.intersection(*shared) if shared else set()
+        names = (name for label in labels for name in (*self.same.get(label, ()), *self.broader.get(label, ())))
+        same = {name for label in labels for name in self.same.get(label, ())}
+        return list(dict.fromkeys(name for name in names if name in same or name in common))
+
+    def list_open(self, labels: Iterable[str]) -> list[str]:
+        """The distinct other names that hold, or may hold, for a text with these labels."""
+        labels = list(labels)
+        unsure = (name for label in labels for name in self.unsure.get(label, ()))
+        return list(dict.fromkeys((*self.list_names(labels), *unsure)))
 
     def draw(
         self, label: str, weights: Mapping[str, float], generator: random.Random, excluded: Collection[str] = ()
@@ -95,11 +106,15 @@ def read_label_names(source: str) -> LabelNames:
         ValueError: If it is not as described above, a label has a name twice, or a name of the same meaning is that of two
             labels or of a larger class.
     """
-    path = resolve_path(source)
-    if path is None:
+    path = expand_path(source)
+    if not path.is_file():
         raise FileNotFoundError(f"Expected a JSON file of names, found none at {source!r}. Check the path.")
     try:
-        return _build_names(parse_json(read_text(path)))
+        content = parse_json(read_text(path))
+    except ValueError as error:
+        raise ValueError(f"Expected a JSON file of names in {source!r}, found {error}. Write it anew, in UTF-8.") from error
+    try:
+        return _build_names(content)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from error
 
@@ -125,31 +140,31 @@ def _build_names(content: Any) -> LabelNames:
             broader.setdefault(label, []).append(name)
         for label in doubtful:
             unsure.setdefault(label, []).append(name)
-    _check_meanings(same, list(content.get("broader", {})))
+    classes = check_label_list(list(content.get("broader", {})), "broader")
+    check_unicode(*classes, *same, *(name for names in same.values() for name in names), *broader, *unsure)
+    _check_meanings(same, classes)
     return LabelNames(same, broader, unsure)
 
 
 def _check_meanings(same: Mapping[str, Sequence[str]], broader: Sequence[str]) -> None:
     """A name says one thing: one label, or one larger class."""
-    check_label_list(broader, "broader")
     meanings = Counter(normalize_text(name) for label, names in same.items() for name in (label, *names))
     meanings.update(normalize_text(name) for name in broader)
-    for label, names in same.items():
-        for name in names:
-            if meanings[normalize_text(name)] > 1:
-                raise ValueError(
-                    f"Expected names that mean one label, found {name!r} of {label!r} more than once, in some case. "
-                    "Leave it out, or make it a broader name."
-                )
+    places = [(name, f" of {label!r}") for label, names in same.items() for name in names]
+    for name, place in (*places, *((name, " under 'broader'") for name in broader)):
+        if meanings[normalize_text(name)] > 1:
+            raise ValueError(
+                f"Expected names that mean one thing, found {name!r}{place} more than once, in some case. Keep one of them."
+            )
 
 
-def check_labels_named(names: LabelNames, labels: Collection[str], source: str, file: Path | str) -> list[str]:
+def list_unnamed(names: LabelNames, labels: Collection[str], source: str, file: Path | str) -> list[str]:
     """The labels of a training file that have no other name.
 
     Raises:
         ValueError: If none of its labels has one: the names are those of other data.
     """
-    without = sorted(set(labels) - names.labels)
+    without = sorted(label for label in set(labels) if not names.list_names([label]))
     if len(without) == len(set(labels)):
         raise ValueError(
             f"Expected other names of the labels of {source!r} in {str(file)!r}, found those of "

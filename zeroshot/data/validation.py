@@ -110,7 +110,8 @@ def _check_text(content: dict) -> str:
     return text
 
 
-def _check_unicode(*texts: str) -> None:
+def check_unicode(*texts: str) -> None:
+    """Refuse what UTF-8 cannot say."""
     try:
         "".join(texts).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -152,7 +153,7 @@ def validate_row(content: Any, *, keep_unlabelled: bool = False) -> Row:
         raise ValueError(
             f"Expected labels and negatives to differ, found {show_value(both[0])} in both. Remove it from one."
         )
-    _check_unicode(text, *labels, *negatives)
+    check_unicode(text, *labels, *negatives)
     return {"text": text, "labels": labels, "negatives": negatives}
 
 
@@ -218,7 +219,7 @@ def read_label_file(file: Path) -> list[str]:
         ) from error
     try:
         names = check_label_list(names, file.name)
-        _check_unicode(*names)
+        check_unicode(*names)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
     if not names:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..evaluation.metrics import METRICS
-from ..training.arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
+from ..training.arguments import FILE_SETTINGS, DataArguments, ModelArguments, ZeroShotTrainingArguments
 from ..training.preparation import split_names
 from ..training.records import Hardware, name_source
 from ..training.runs import collect_settings
@@ -15,7 +15,6 @@ from .run_files import RunFiles
 
 THIS_MODEL = "**this model**"
 MOST_LOG_ROWS = 12
-FILE_SETTINGS = ("train_files", "validation_files", "zero_shot_files")
 PATH_SETTINGS = ("encoder", "class_encoder")
 
 

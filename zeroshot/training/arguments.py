@@ -80,6 +80,10 @@ class ModelArguments:
         self.architecture_options = read_mapping(self.architecture_options, "architecture_options")
 
 
+# Settings that name files of data.
+FILE_SETTINGS = ("train_files", "validation_files", "zero_shot_files", "names_files")
+
+
 @dataclass
 class DataArguments:
     """What it is trained and measured on. Several files are separated by commas, or a list in YAML; `packaged:` names data

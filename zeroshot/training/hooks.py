@@ -40,9 +40,9 @@ def weigh_classes(dataset: TrainingDataset, cap: float | None) -> list[BatchExtr
     if cap is None:
         return []
     weights = weigh_labels((name for names in dataset.rows["positives"] for name in names), cap)
-    for names in dataset.names:  # under another name of the same meaning a label is as rare
+    for names in dataset.other_names:  # under another name of the same meaning a label is as rare
         same = {} if names is None else names.same
-        weights |= {name: weights[label] for label in same if label in weights for name in same[label]}
+        weights = {**{name: weights[label] for label in same if label in weights for name in same[label]}, **weights}
 
     def build(examples: Sequence[TrainingExample], classes: Sequence[str]) -> dict[str, torch.Tensor]:
         return {"class_weights": torch.tensor([weights.get(name, 1.0) for name in classes])}

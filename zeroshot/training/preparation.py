@@ -13,10 +13,10 @@ from ..data import (
     Source,
     TrainingDataset,
     build_evaluation_set,
-    check_labels_named,
     choose_zero_shot_labels,
     drop_texts,
     hold_out_labels,
+    list_unnamed,
     load_source,
     normalize_text,
     read_label_names,
@@ -34,13 +34,13 @@ class PreparedData:
 
     Args:
         train: Training sources without any label or text of the other parts.
-        names: Other names of each training source's labels, or None; without any label of the zero-shot sets.
+        other_names: Of each training source's labels, or None; without any label of the zero-shot sets.
         validation: Sets that choose the checkpoint, by name.
         zero_shot: Sets whose labels training never sees, by name.
     """
 
     train: list[Source]
-    names: list[LabelNames | None] = field(default_factory=list)
+    other_names: list[LabelNames | None] = field(default_factory=list)
     validation: dict[str, EvaluationSet] = field(default_factory=dict)
     zero_shot: dict[str, EvaluationSet] = field(default_factory=dict)
 
@@ -48,7 +48,7 @@ class PreparedData:
     def train_labels(self) -> set[str]:
         """Every label that training sees, as positive or negative, under every name."""
         seen: set[str] = set()
-        for source, names in zip(self.train, self.names or [None] * len(self.train), strict=True):
+        for source, names in zip(self.train, self.other_names or [None] * len(self.train), strict=True):
             own = _collect_candidates([source])
             seen.update(own, names.list_names(own) if names else ())
         return seen
@@ -144,13 +144,13 @@ def prepare_data(arguments: DataArguments, seed: int, rejected_file: Path | None
         prepared.train[position], dropped = drop_texts(source, measured)
         if dropped:
             logger.warning(f"{source.name}: {dropped} rows have a text of an evaluation set and are not trained on.")
-    prepared.names = _read_names(arguments, prepared.train, held_out)
+    prepared.other_names = _read_other_names(arguments, prepared.train, held_out)
     _warn_of_known_labels(arguments, prepared)
     return prepared
 
 
-def _read_names(arguments: DataArguments, train: list[Source], held_out: set[str]) -> list[LabelNames | None]:
-    """The other names of each source's labels, without those that are measured."""
+def _read_other_names(arguments: DataArguments, train: list[Source], held_out: set[str]) -> list[LabelNames | None]:
+    """The other names of each source's labels, without those that are measured or are labels of the source themselves."""
     files = split_names(arguments.names_files)
     if not files:
         return []
@@ -168,12 +168,19 @@ def _read_names(arguments: DataArguments, train: list[Source], held_out: set[str
             raise ValueError(
                 f"Expected names_files of 'none' for {source.name!r}, found {file!r}: its labels are sentences."
             )
-        names, dropped = read_label_names(file).drop(held_out)
-        without = check_labels_named(names, _collect_candidates([source]), source.name, file)
+        own = _collect_candidates([source])
+        names, measured = read_label_names(file).drop(held_out)
+        names, labels = names.drop(own)
+        without = list_unnamed(names, own, source.name, file)
+        unknown = sorted(names.labels - own - held_out)
         if without:
             logger.info(f"{source.name}: {len(without)} labels have no other name in {file} (first {without[0]!r}).")
-        if dropped:
-            logger.info(f"{file}: {dropped} names are labels of the zero-shot sets and are not trained on.")
+        if measured:
+            logger.info(f"{file}: {measured} names are labels of the zero-shot sets and are not trained on.")
+        if labels:
+            logger.warning(f"{file}: {labels} names are labels of {source.name} themselves and are left out.")
+        if unknown:
+            logger.warning(f"{file}: {len(unknown)} labels are not those of {source.name} (first {unknown[0]!r}).")
         found.append(names)
     return found
 
@@ -211,7 +218,7 @@ def build_training_dataset(data: PreparedData, arguments: DataArguments, seed: i
         label_dropout=arguments.label_dropout,
         question_rate=arguments.question_rate,
         taken=taken,
-        names=data.names,
+        other_names=data.other_names,
         name_weights=arguments.name_weights if isinstance(arguments.name_weights, dict) else NAME_WEIGHTS,
         source_weights=arguments.source_weights,
         source_temperature=arguments.source_temperature,

@@ -17,7 +17,7 @@ from ..files import write_json
 from ..models import ZeroShotConfig, ZeroShotPreTrainedModel, get_architecture
 from ..models.loading import build_untrained, load_model, resolve_encoder
 from ..models.modeling_zeroshot import TOKENIZER_FILES
-from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
+from .arguments import FILE_SETTINGS, DataArguments, ModelArguments, ZeroShotTrainingArguments
 from .checkpoints import check_folder, explain_write_errors, find_last_checkpoint
 from .lora import merge_adapters
 from .preparation import split_names
@@ -79,8 +79,8 @@ def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str |
         if folder is not None:
             found = sorted(path for pattern in MODEL_FILES for path in Path(folder).glob(pattern))
             paths.update({f"{part}/{path.name}": path for path in found})
-    for files in (data.train_files, data.validation_files, data.zero_shot_files):
-        for name in split_names(files):
+    for setting in FILE_SETTINGS:
+        for name in split_names(getattr(data, setting)):
             if (path := resolve_path(name)) is not None:
                 paths[name], paths[f"labels.json beside {name}"] = path, path.parent / "labels.json"
     digests = {name: _digest_file(path) for name, path in paths.items() if path.is_file()}

@@ -169,6 +169,11 @@ class ZeroShotTrainer(GuardedTrainer):
                 f"{idle} of {len(examples)} training examples have no label that holds; {losses} learns nothing from them "
                 "(--loss bce or sigmoid does)."
             )
+        data = self.train_dataset
+        if data is None or not any(data.other_names) or self.args.in_batch_margin is not None:
+            return
+        if not data.num_negatives and not data.hard_negatives and not any(data.rows["negatives"][:]):
+            logger.warning("Few labels of a batch count as false: those under other names do not (--num_negatives 3).")
 
     # -- training ----------------------------------------------------------------------------------------------------
 
