@@ -243,10 +243,11 @@ class TrainingDataset(torch.utils.data.Dataset):
         untrue = weights if judged else {**weights, "broader": 0.0}
         untold = implied - {*labels, *true}  # they hold for one of its labels only, or the row rules them out
         positives = [names.draw(label, weights, generator, untold) for label in example["positives"]]
-        failing = [label for label in example["negatives"] if label not in implied or label in ruled_out]
-        negatives = [names.draw(label, untrue, generator, implied) for label in failing]
-        example["positives"], example["negatives"] = list(dict.fromkeys(positives)), list(dict.fromkeys(negatives))
-        example["known_negatives"] = list(dict.fromkeys([*example["known_negatives"], *negatives]))
+        unsafe = implied.difference(ruled_out)  # a drawn negative may be what a larger class of the row's labels is called
+        drawn = [names.draw(label, untrue, generator, implied) for label in example["negatives"] if label not in unsafe]
+        known = [label for label in example["known_negatives"] if label not in unsafe]
+        example["positives"], example["negatives"] = list(dict.fromkeys(positives)), list(dict.fromkeys(drawn))
+        example["known_negatives"] = list(dict.fromkeys([*known, *drawn]))
         example["labels"] = [*labels, *true]
 
     def _add_question(self, example: TrainingExample, negatives: Sequence[str]) -> None:
