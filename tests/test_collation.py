@@ -42,6 +42,7 @@ def make_example(text: str, labels: list[str], **fields: Any) -> TrainingExample
         "negatives": [],
         "known_negatives": fields.get("negatives", []),
         "source": 0,
+        "unjudged": [],
         "denials": [],
         "draw": "0-0-0",
     }

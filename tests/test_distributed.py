@@ -110,6 +110,7 @@ def test_processes_share_labels_and_agree_on_the_rest() -> None:
             "labels": [name],
             "negatives": [],
             "known_negatives": [],
+            "unjudged": [],
             "denials": [],
             "source": 0,
             "draw": f"0-0-{row}",

@@ -154,6 +154,7 @@ def make_example(positives: list[str], negatives: list[str], denials: list[str])
         "labels": positives,
         "negatives": negatives,
         "known_negatives": negatives,
+        "unjudged": [],
         "denials": denials,
         "source": 0,
         "draw": "0-0-0",

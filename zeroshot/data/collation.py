@@ -35,13 +35,13 @@ class ZeroShotCollator:
 
     The grid `labels` (B, N) holds 1 for every pair of the batch that is true, whoever brought the label; 0 for a label
     that the example lists as negative, and for labels of the example's own closed set; -100 (no candidate) for all other
-    pairs, because nobody said that they do not hold.
+    pairs, because nobody said that they do not hold, and for names that the example leaves unjudged.
 
     Args:
         tokenizer: The encoder's tokenizer.
         max_tokens: The most tokens of a text or label.
         class_templates: Wordings with one placeholder `{}`; one is drawn per label and batch.
-        label_sets: Per source its closed set of labels, or None.
+        label_sets: Per source its closed set of labels, with their other names, or None.
         candidates_per_text: The most labels of the batch that a text is scored against: those it brought first, then a
             seeded draw of the others. The whole grid when None. For architectures that pay for every pair.
         sentence_sources: Numbers of the sources whose labels are whole sentences, around which no template is put.
@@ -74,11 +74,12 @@ class ZeroShotCollator:
         """The grid described above, (B, N), int64."""
         targets = torch.full((len(examples), len(classes)), -100)
         column = {name: position for position, name in enumerate(classes)}
-        cells: dict[int, tuple[list[int], list[int]]] = {0: ([], []), 1: ([], [])}  # rows and columns by value
+        # Rows and columns by value, in the order in which they are written.
+        cells: dict[int, tuple[list[int], list[int]]] = {0: ([], []), 1: ([], []), -100: ([], [])}
         rows_of: dict[int, list[int]] = {}
         for row, example in enumerate(examples):
             rows_of.setdefault(example["source"], []).append(row)
-            for names, value in ((example["known_negatives"], 0), (example["labels"], 1)):
+            for names, value in ((example["known_negatives"], 0), (example["labels"], 1), (example["unjudged"], -100)):
                 columns = [column[name] for name in names if name in column]
                 cells[value][0].extend([row] * len(columns))
                 cells[value][1].extend(columns)

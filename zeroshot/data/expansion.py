@@ -35,6 +35,7 @@ class TrainingExample(TypedDict):
     labels: list[str]  # every label that holds
     negatives: list[str]  # labels brought into the batch that do not hold
     known_negatives: list[str]  # every label known not to hold, brought or not
+    unjudged: list[str]  # names of its source that may hold, whoever brings them
     denials: list[str]  # brought labels that deny another; no other text of the batch is judged by them
     source: int  # which source it is from
     draw: str  # seeds whatever is drawn for this example
@@ -147,6 +148,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         self.label_dropout = label_dropout
         self.question_rate = question_rate
         self.other_names = list(other_names) or [None] * len(sources)
+        found = zip(self.pools, self.other_names, strict=True)
+        self.label_sets = [pool and [*pool, *(names.list_names(pool) if names else ())] for pool, names in found]
         self.name_weights = dict(name_weights)
         self.source_weights = list(source_weights)
         self.source_temperature = source_temperature
@@ -194,6 +197,7 @@ class TrainingDataset(torch.utils.data.Dataset):
             "labels": row["labels"],
             "negatives": negatives,
             "known_negatives": known_negatives,
+            "unjudged": [],
             "denials": [],
             "source": row["source"],
             "draw": draw,
@@ -239,8 +243,9 @@ class TrainingDataset(torch.utils.data.Dataset):
         labels, excluded = example["labels"], {normalize_text(name) for name in ruled_out}
         true = [name for name in names.list_true(labels) if normalize_text(name) not in excluded]
         implied = {*labels, *names.list_open(labels)}
-        judged = self.pools[example["source"]] is not None and names.labels.issuperset(labels)
-        untrue = weights if judged else {**weights, "broader": 0.0}
+        placed = names.labels.issuperset(labels)
+        closed = self.pools[example["source"]] is not None
+        untrue = weights if closed and placed else {**weights, "broader": 0.0}
         untold = implied - {*labels, *true}  # they hold for one of its labels only, or the row rules them out
         positives = [names.draw(label, weights, generator, untold) for label in example["positives"]]
         unsafe = implied.difference(ruled_out)  # a drawn negative may be what a larger class of the row's labels is called
@@ -249,6 +254,8 @@ class TrainingDataset(torch.utils.data.Dataset):
         example["positives"], example["negatives"] = list(dict.fromkeys(positives)), list(dict.fromkeys(drawn))
         example["known_negatives"] = list(dict.fromkeys([*known, *drawn]))
         example["labels"] = [*labels, *true]
+        open_names = unsafe if placed else {*unsafe, *names.list_broader()}
+        example["unjudged"] = sorted(open_names.difference(example["labels"])) if closed else []
 
     def _add_question(self, example: TrainingExample, negatives: Sequence[str]) -> None:
         """Let the example ask about a label: one that holds, an own negative, or one that a closed set rules out."""

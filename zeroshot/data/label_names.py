@@ -52,6 +52,10 @@ class LabelNames:
         names = (name for label in labels for name in (*self.same.get(label, ()), *self.broader.get(label, ())))
         return list(dict.fromkeys(names))
 
+    def list_broader(self) -> list[str]:
+        """The distinct names of larger classes."""
+        return list(dict.fromkeys(name for part in (self.broader, self.unsure) for names in part.values() for name in names))
+
     def list_true(self, labels: Sequence[str]) -> list[str]:
         """The distinct other names that hold for a text with all of these labels."""
         shared = [set(self.broader.get(label, ())) for label in labels]

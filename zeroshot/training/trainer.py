@@ -118,7 +118,7 @@ class ZeroShotTrainer(GuardedTrainer):
                     model.tokenizer,
                     model.config.max_tokens,
                     model.config.class_templates,
-                    train_dataset.pools,
+                    train_dataset.label_sets,
                     candidates_per_text=args.candidates_per_text if model.pays_per_pair else None,
                     sentence_sources=train_dataset.sentence_sources,
                     extras=[trace_examples, mark_asked, *weigh_classes(train_dataset, args.class_weight_cap)],
@@ -169,11 +169,6 @@ class ZeroShotTrainer(GuardedTrainer):
                 f"{idle} of {len(examples)} training examples have no label that holds; {losses} learns nothing from them "
                 "(--loss bce or sigmoid does)."
             )
-        data = self.train_dataset
-        if data is None or not any(data.other_names) or self.args.in_batch_margin is not None:
-            return
-        if not data.num_negatives and not data.hard_negatives and not any(data.rows["negatives"][:]):
-            logger.warning("Few labels of a batch count as false: those under other names do not (--num_negatives 3).")
 
     # -- training ----------------------------------------------------------------------------------------------------
 
