@@ -114,7 +114,9 @@ def test_names_are_drawn_by_weight(names: LabelNames) -> None:
 
 def test_an_example_brings_drawn_names_and_knows_all_that_hold(names: LabelNames) -> None:
     rows = [make_row("goal goal", ["sports"]), make_row("cake song", ["cooking", "music"], ["Heard"])]
-    dataset = TrainingDataset([make_source(rows, CLOSED)], other_names=[names], num_negatives=2, seed=1)
+    weights = {"own": 1, "same": 2, "broader": 1}
+    source = make_source(rows, CLOSED)
+    dataset = TrainingDataset([source], other_names=[names], name_weights=weights, num_negatives=2, seed=1)
     brought: dict[int, Counter[str]] = {0: Counter(), 1: Counter()}
     for epoch in range(60):
         dataset.set_epoch(epoch)

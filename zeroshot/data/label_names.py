@@ -25,7 +25,7 @@ from .splitting import normalize_text
 from .validation import check_label_list, check_unicode, show_value
 
 NAME_KINDS = ("own", "same", "broader")
-NAME_WEIGHTS = {"own": 1.0, "same": 2.0, "broader": 1.0}
+NAME_WEIGHTS = {"own": 1.0, "same": 1.0, "broader": 0.0}  # broader ones cost more than they brought where it was measured
 
 
 @dataclass(frozen=True)

@@ -127,7 +127,7 @@ class DataArguments:
         None,
     )
     name_weights: dict | str | None = describe_field(
-        "How often a label of names_files is seen under its own name, one of the same meaning, a broader one; 1, 2 and 1 "
+        "How often a label of names_files is seen under its own name, one of the same meaning, a broader one; 1, 1 and 0 "
         "when left out.",
         None,
     )
