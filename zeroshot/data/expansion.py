@@ -64,6 +64,30 @@ def expand_labels(batch: dict, mode: Literal["pairs", "rows"]) -> dict:
     return output
 
 
+def _check_negatives(num_negatives: int, hard_negatives: int, negative_weights: Mapping[str, float] | None) -> None:
+    for name, count in (("num_negatives", num_negatives), ("hard_negatives", hard_negatives)):
+        if count < 0:
+            raise ValueError(f"Expected {name} of at least 0, found {count}. Raise it.")
+    if negative_weights is not None:
+        check_weights(negative_weights, NEGATIVE_KINDS, "negatives")
+        if hard_negatives or not num_negatives:
+            raise ValueError(
+                f"Expected num_negatives above 0 and no hard_negatives with negative_weights, found {num_negatives} and "
+                f"{hard_negatives}. num_negatives is how many are mixed; the weights say how many of them are mined."
+            )
+
+
+def _expand_sources(sources: Sequence[Source], expansion: Literal["pairs", "rows"]) -> Dataset:
+    """The examples of all sources, one source after the other."""
+    tables = []
+    for number, source in enumerate(sources):
+        table = source.rows.add_column("source", [number] * len(source.rows))
+        tables.append(table.map(expand_labels, batched=True, fn_kwargs={"mode": expansion}, desc="Expanding labels"))
+    if not any(len(table) for table in tables):
+        raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
+    return concatenate_datasets(tables)
+
+
 class TrainingDataset(torch.utils.data.Dataset):
     """The expanded rows of all sources, with negatives drawn per epoch.
 
@@ -109,20 +133,11 @@ class TrainingDataset(torch.utils.data.Dataset):
     ):
         if expansion not in ("pairs", "rows"):
             raise ValueError(f"Expected expansion to be 'pairs' or 'rows', found {expansion!r}. Choose one of them.")
-        for name, count in (("num_negatives", num_negatives), ("hard_negatives", hard_negatives)):
-            if count < 0:
-                raise ValueError(f"Expected {name} of at least 0, found {count}. Raise it.")
+        _check_negatives(num_negatives, hard_negatives, negative_weights)
         if not 0 <= question_rate <= 1:
             raise ValueError(
                 f"Expected question_rate between 0 and 1, found {question_rate}. A fifth of the examples is 0.2."
             )
-        if negative_weights is not None:
-            check_weights(negative_weights, NEGATIVE_KINDS, "negatives")
-            if hard_negatives or not num_negatives:
-                raise ValueError(
-                    f"Expected num_negatives above 0 and no hard_negatives with negative_weights, found {num_negatives} and "
-                    f"{hard_negatives}. num_negatives is how many are mixed; the weights say how many of them are mined."
-                )
         check_weights(name_weights, NAME_KINDS, "names")
         if other_names and len(other_names) != len(sources):
             raise ValueError(
@@ -133,13 +148,7 @@ class TrainingDataset(torch.utils.data.Dataset):
                 f"Expected one of source_weights per source ({len(sources)}), found {len(source_weights)}. "
                 "Write them in the order of the train_files."
             )
-        tables = []
-        for number, source in enumerate(sources):
-            table = source.rows.add_column("source", [number] * len(source.rows))
-            tables.append(table.map(expand_labels, batched=True, fn_kwargs={"mode": expansion}, desc="Expanding labels"))
-        if not any(len(table) for table in tables):
-            raise ValueError("Expected rows to train on, found none after the splits. Hold out fewer labels or texts.")
-        self.rows: Dataset = concatenate_datasets(tables)
+        self.rows = _expand_sources(sources, expansion)
         self.pools = [source.candidate_labels for source in sources]
         self.sentence_sources = [number for number, source in enumerate(sources) if source.labels_are_sentences]
         self.num_negatives = num_negatives
