@@ -96,6 +96,13 @@ def test_what_is_wrong_with_a_file_is_told(content: object, message: str, tmp_pa
     assert str(raised.value).startswith(f"{file}: ")
 
 
+def test_a_label_that_stands_in_a_file_twice_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "names.json"
+    file.write_text('{"same": {"sports": ["athletics"], "sports": ["ball games"]}}', encoding="utf-8")
+    with pytest.raises(ValueError, match="found the key 'sports' more than once in one object"):
+        read_label_names(str(file))
+
+
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"names\.json"):
         read_label_names(str(tmp_path / "names.json"))

@@ -46,6 +46,7 @@ def predict_around(model: ZeroShotPreTrainedModel, folder: Path, name: str, cont
         (b'{"text": "cut \\ud83d emoji"}', "Expected"),
         (b'{"text": "a", "id": ' + b"1" * 5000 + b"}", "Expected"),
         (b"[" * 100_000, "Expected"),
+        (b'{"text": "a", "text": "b"}', "Expected JSON, found the key 'text' more than once in one object. Write"),
         (b'{"text": "a"} {"text": "b"}', "Expected JSON, found broken JSON in column 15 (Extra data). Write the line anew."),
     ],
     ids=lambda value: value[:24].decode("ascii", "backslashreplace") if isinstance(value, bytes) else "",

@@ -172,6 +172,15 @@ def test_a_list_written_by_python_gets_advice_that_works(tmp_path: Path) -> None
     assert "Write [\"['sports', 'joy']\"]" not in problem
 
 
+def test_a_row_with_a_field_twice_is_refused_and_the_others_are_kept(tmp_path: Path) -> None:
+    rows = '{"text": "the team", "labels": ["sports"]}\n{"text": "the cake", "labels": ["joy"], "labels": ["cooking"]}\n'
+    source = load_source(write(tmp_path, "rows.jsonl", rows))
+    assert source.rows["text"] == ["the team"]
+    [refused] = source.rejected
+    assert refused["row"] == 2
+    assert "found the key 'labels' more than once in one object" in refused["problem"]
+
+
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv"])
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff"], ids=["empty", "blank", "byte_order_mark"])
 def test_a_file_without_rows_is_named(name: str, content: str, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ a bad row can be shown as it was found.
 import codecs
 import csv
 import difflib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +16,8 @@ import pyarrow
 import pyarrow.parquet
 from datasets import ClassLabel, Dataset, DatasetDict, List, load_dataset
 from datasets.exceptions import DatasetsError
+
+from .json_text import name_json_type, parse_json, read_text, to_json
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 LIST_COLUMNS = ("labels", "negatives", "all_labels", "true_labels")
@@ -61,21 +62,6 @@ def resolve_path(source: str) -> Path | None:
     return None
 
 
-def to_json(row: Any) -> str:
-    """A row as JSON text that any file can hold; half a surrogate pair stays escaped, other types than JSON's are named."""
-
-    def name_type(value: Any) -> dict[str, str]:
-        return {type(value).__name__: str(value)}
-
-    text = json.dumps(row, ensure_ascii=False, default=name_type)
-    return text if text.encode("utf-8", "replace").decode() == text else json.dumps(row, default=name_type)
-
-
-def name_json_type(value: Any) -> str:
-    """What a value read from JSON is, in its words where Python has others."""
-    return "null" if value is None else "object" if isinstance(value, dict) else type(value).__name__
-
-
 def decode_line(number: int, line: bytes) -> RawRow:
     """A line of a file, without its end and, if it is number 1, without the byte order mark of the file."""
     data = line.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").rstrip(b"\r\n")
@@ -116,39 +102,6 @@ def _read_jsonl(path: Path) -> Iterator[RawRow]:
             content = row["content"].strip(" \t\r\n")
             if content:
                 yield {**row, "content": content}
-
-
-def read_text(path: Path) -> str:
-    """Read a whole file as UTF-8, line ends as they are.
-
-    Raises:
-        ValueError: If it is not UTF-8.
-    """
-    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"Expected {str(path)!r} in UTF-8, found the byte 0x{data[error.start]:02x} at position {error.start}. "
-            "Save the file as UTF-8."
-        ) from error
-
-
-def parse_json(text: str) -> Any:
-    """Parse JSON.
-
-    Raises:
-        ValueError: With what is wrong and where, as words that fit behind "found".
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
-        raise ValueError(f"broken JSON in {place} ({error.msg})") from error
-    except RecursionError as error:
-        raise ValueError("JSON nested too deeply") from error
-    except ValueError as error:
-        raise ValueError(f"a number of too many digits ({error})") from error
 
 
 def _read_json(path: Path) -> Iterator[RawRow]:

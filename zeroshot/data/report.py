@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 from .duplicates import THRESHOLD, NearDuplicateIndex, fold_text
 from .figures import Figures, describe_rows
 from .findings import list_findings
-from .reading import expand_path, parse_json
+from .json_text import parse_json
+from .reading import expand_path
 from .row_files import find_row_files
 from .splitting import normalize_text
 from .validation import RejectedRow, Source, load_source

@@ -9,8 +9,9 @@ from typing import Any, TypedDict
 from datasets import Dataset, Features, List, Value
 from transformers.utils import logging
 
+from .json_text import name_json_type, parse_json, read_text
 from .nli import holds_pairs, merge_premises, read_pair
-from .reading import name_json_type, parse_json, read_raw_rows, read_text, resolve_path
+from .reading import read_raw_rows, resolve_path
 
 logger = logging.get_logger(__name__)
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..data import EvaluationSet
-from ..data.reading import iterate_raw_rows, parse_json, to_json
+from ..data.json_text import parse_json, to_json
+from ..data.reading import iterate_raw_rows
 from .metrics import METRICS
 
 # field -> value -> metrics, and `n` rows

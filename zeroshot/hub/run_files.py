@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.reading import parse_json, read_text
+from ..data.json_text import parse_json, read_text
 from ..evaluation.suites import REPORTS_FOLDER
 from ..training.records import DATA_FILE, RECORD_FILE
 from ..training.runs import SETTINGS_FILE

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypedDict
 
 from transformers.utils import logging
 
-from ..data.reading import parse_json, read_text
+from ..data.json_text import parse_json, read_text
 from ..files import replace_file
 from .result_files import Kind, Record
 

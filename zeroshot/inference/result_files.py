@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from ..data.findings import count_things
-from ..data.reading import to_json
+from ..data.json_text import to_json
 from ..files import replace_file
 from ..models.inputs_zeroshot import HALF_CHARACTER
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow
 import pyarrow.parquet
 
+from ..data.json_text import name_json_type, parse_json, to_json
 from ..data.reading import (
     SUFFIXES,
     CsvCells,
@@ -19,11 +20,8 @@ from ..data.reading import (
     decode_line,
     iterate_csv_cells,
     iterate_raw_rows,
-    name_json_type,
-    parse_json,
     read_csv_header,
     read_csv_row,
-    to_json,
 )
 from ..data.validation import show_fields
 from ..models.inputs_zeroshot import HALF_CHARACTER
