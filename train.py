@@ -1,8 +1,9 @@
 """Train a zero-shot classifier: python train.py CONFIG.yaml [--key value ...], or through accelerate launch."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import set_seed
 
@@ -12,18 +13,21 @@ from zeroshot.evaluation.reports import describe_run
 from zeroshot.training import ZeroShotTrainer, build_training_dataset, copy_backbones, parse_arguments, prepare_data
 from zeroshot.training.records import record_run
 from zeroshot.training.runs import begin_run, build_model, find_run, finish_training, load_finished
+from zeroshot.training.soups import average_members, iterate_members
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Parse, prepare, train, save, report."""
-    model_arguments, data_arguments, training_arguments = parse_arguments(arguments)
-    set_seed(training_arguments.seed)
+def main(arguments: Sequence[str], member: Mapping[str, Any] | None = None) -> None:
+    """Parse, prepare, train, save, report; of a soup, its members first, with what each sets over the recipe."""
+    model_arguments, data_arguments, training_arguments = parse_arguments(arguments, member)
     output_dir = Path(training_arguments.output_dir)
     run = find_run(model_arguments, data_arguments, training_arguments)
+    for one in [] if run.finished else iterate_members(training_arguments):
+        main(arguments, one)
+    set_seed(training_arguments.seed)
     model = build_model(model_arguments, training_arguments).to(training_arguments.device)
     data = prepare_data(data_arguments, training_arguments.seed, output_dir / "rejected_rows.jsonl")
     initial = copy_backbones(model)
-    before = evaluate_model(model, data.zero_shot) if data.zero_shot else None
+    before = evaluate_model(model, data.zero_shot) if data.zero_shot and not member else None
     trainer = ZeroShotTrainer(
         model,
         training_arguments,
@@ -36,10 +40,13 @@ def main(arguments: Sequence[str]) -> None:
         load_finished(model, output_dir)
     else:
         begin_run(run, model_arguments, data_arguments, training_arguments)
-        trainer.train(resume_from_checkpoint=run.checkpoint)
+        if training_arguments.soup:
+            average_members(model, training_arguments)
+        else:
+            trainer.train(resume_from_checkpoint=run.checkpoint)
         finish_training(trainer, initial, data.validation.values())
         record_run(trainer, model_arguments, data_arguments, data, resumed=run.checkpoint is not None)
-    if trainer.is_world_process_zero():
+    if trainer.is_world_process_zero() and not member:
         after = evaluate_model(trainer.model, data.zero_shot) if data.zero_shot else None
         examples = trainer.model.predict(data_arguments.example_texts, data_arguments.example_labels)
         sys.stdout.write(describe_run(output_dir, before, after, examples, data.train_labels) + "\n")

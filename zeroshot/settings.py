@@ -23,6 +23,7 @@ KINDS = {
     str: "text",
     list: "a list of texts",
     list[float]: "a list of numbers",
+    list[dict]: "a list of mappings",
     dict: "a mapping",
     NoneType: "null",
 }
@@ -207,8 +208,15 @@ class SettingsParser:
         self.parse_words(words, place)
         vars(self.namespace).update(ready)
 
-    def parse(self, arguments: Sequence[str]) -> tuple[Any, ...]:
+    def parse(
+        self, arguments: Sequence[str], overrides: Mapping[str, Any] | None = None, place: str = "the overrides"
+    ) -> tuple[Any, ...]:
         """Parse `[CONFIG.yaml] [--key value ...]` into one instance of each dataclass.
+
+        Args:
+            arguments: The words.
+            overrides: Settings over these, as a recipe would have them.
+            place: Where the overrides stand, for messages.
 
         Raises:
             FileNotFoundError: If the recipe is not there.
@@ -219,4 +227,5 @@ class SettingsParser:
             path = Path(words.pop(0))
             self.take_settings(read_yaml(path), str(path))
         self.parse_words(words, COMMAND_LINE)
+        self.take_settings(dict(overrides or {}), place)
         return self.parser.parse_dict(vars(self.namespace))

@@ -36,9 +36,9 @@ def show_measured_sets(data: Mapping[str, Any]) -> str | None:
 def _strip_folders(name: str, value: Any) -> Any:
     """The value of a setting without the folders of this machine."""
     if isinstance(value, dict):
-        return {key: _strip_folders("", one) for key, one in value.items()}
+        return {key: _strip_folders(str(key), one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_strip_folders("", one) for one in value]
+        return [_strip_folders(name, one) for one in value]
     if not isinstance(value, str):
         return value
     if name in FILE_SETTINGS:

@@ -39,6 +39,13 @@ FIXED: dict[str, Any] = {
 }
 
 
+def _parse_json(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        return None
+
+
 def read_mapping(value: Any, name: str) -> Any:
     """A mapping that the command line gave as JSON; anything else as it is.
 
@@ -47,13 +54,27 @@ def read_mapping(value: Any, name: str) -> Any:
     """
     if not isinstance(value, str):
         return value
-    try:
-        mapping = json.loads(value)
-    except json.JSONDecodeError:
-        mapping = None
+    mapping = _parse_json(value)
     if not isinstance(mapping, dict):
         raise ValueError(f"""Expected a JSON object for {name}, found {value!r}. Write it like '{{"name": 1}}'.""")
     return mapping
+
+
+def read_soup(value: Any) -> list[dict[str, Any]] | None:
+    """The members of a soup, as a recipe's list or the command line's JSON; None where there are none.
+
+    Raises:
+        ValueError: If it is no list of two or more mappings.
+    """
+    members = _parse_json(value) if isinstance(value, str) and value else value
+    if not value:
+        return None
+    if not isinstance(members, list) or len(members) < 2 or not all(isinstance(member, dict) for member in members):
+        raise ValueError(
+            f"Expected two or more members of soup, each a mapping of settings, found {value!r}. "
+            """Write it like '[{"seed": 1}, {"seed": 2}]'."""
+        )
+    return members
 
 
 @dataclass
@@ -252,6 +273,9 @@ class ZeroShotTrainingArguments(TrainingArguments):
     initial_weight_share: Annotated[float, SHARE] = describe_field(
         "Share of the encoder's initial weights in the final ones, 0 to 1 (WiSE-FT).", 0.0
     )
+    soup: list[dict] | str | None = describe_field(
+        "Members of a model soup: settings over these; each trains by itself, and their weights are averaged.", None
+    )
     per_device_train_batch_size: Annotated[int, COUNT] = describe_field("Texts per process and step.", 64)
     per_device_eval_batch_size: Annotated[int, COUNT] = describe_field("Texts per pass when measuring.", 64)
     learning_rate: Annotated[float, Range(0)] = describe_field("Peak learning rate of the encoder.", 2e-5)
@@ -274,6 +298,7 @@ class ZeroShotTrainingArguments(TrainingArguments):
         check_ranges(self)
         if isinstance(self.loss, str) and self.loss.lstrip().startswith("{"):
             self.loss = read_mapping(self.loss, "loss")
+        self.soup = read_soup(self.soup)
         losses = check_loss(self.loss)
         if self.class_weight_cap is not None and not JUDGES_PAIRS & set(losses):
             raise ValueError(
@@ -314,6 +339,11 @@ class ZeroShotTrainingArguments(TrainingArguments):
                 "Leave one of the two out."
             )
         super().__post_init__()
+
+    @property
+    def members(self) -> list[dict[str, Any]]:
+        """What each member of the soup sets over the recipe."""
+        return read_soup(self.soup) or []
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """From the data a recipe names to training sources and evaluation sets, with every exclusion counted."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -54,9 +55,10 @@ class PreparedData:
         return seen
 
 
-def split_names(names: str | None) -> list[str]:
-    """Split a comma-separated setting."""
-    return [name.strip() for name in (names or "").split(",") if name.strip()]
+def split_names(names: str | Sequence[str] | None) -> list[str]:
+    """Split a comma-separated setting, or the list that a recipe has for it."""
+    parts = names.split(",") if isinstance(names, str) else names or ()
+    return [name.strip() for name in parts if name.strip()]
 
 
 def _name_set(source: Source, taken: dict[str, EvaluationSet]) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,9 @@ def _digest_file(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str | None = None) -> dict[str, str]:
+def fingerprint_files(
+    model: ModelArguments, data: DataArguments, teacher: str | None = None, members: Iterable[Mapping[str, Any]] = ()
+) -> dict[str, str]:
     """SHA-256 of every local file that a run reads, by the name it was given: the same settings over other rows, or another
     encoder in the same folder, are another run. A moved project is the same one.
     """
@@ -80,7 +82,8 @@ def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str |
             found = sorted(path for pattern in MODEL_FILES for path in Path(folder).glob(pattern))
             paths.update({f"{part}/{path.name}": path for path in found})
     for setting in FILE_SETTINGS:
-        for name in split_names(getattr(data, setting)):
+        named = [getattr(data, setting), *(member.get(setting) for member in members)]
+        for name in (name for names in named for name in split_names(names)):
             if (path := resolve_path(name)) is not None:
                 paths[name], paths[f"labels.json beside {name}"] = path, path.parent / "labels.json"
     digests = {name: _digest_file(path) for name, path in paths.items() if path.is_file()}
@@ -139,7 +142,11 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
 def collect_run_settings(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> dict[str, Any]:
     """All on which the weights depend: settings, contents of files, number of processes."""
     settings = collect_settings(model, data, training)
-    return {**settings, **fingerprint_files(model, data, training.teacher), "processes": training.world_size}
+    return {
+        **settings,
+        **fingerprint_files(model, data, training.teacher, training.members),
+        "processes": training.world_size,
+    }
 
 
 def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> None:

@@ -16,7 +16,7 @@ READ_EARLY = frozenset(
     mining_strategy mining_steps mining_top_k mining_margin mining_candidates teacher teacher_cache
     freeze freeze_layers lora_rank lora_alpha lora_targets max_loss_ratio loss_guard_steps
     seed output_dir precision bf16 fp16 report_to keep_freed_memory
-    initial_weight_share resume resume_from_checkpoint push_to_hub hub_model_id hub_strategy hub_private_repo
+    initial_weight_share soup resume resume_from_checkpoint push_to_hub hub_model_id hub_strategy hub_private_repo
     hub_always_push hub_revision
     """.split()  # noqa: SIM905 - one word a line would hide what they have in common
 )
