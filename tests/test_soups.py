@@ -126,6 +126,7 @@ def test_other_rows_in_a_file_of_a_member_are_another_run(encoder_dir: str, rows
         ({"soup": '[{"output_dir": "a"}, {}]'}, "Expected member 1 of soup without 'output_dir', found it set. Set it once"),
         ({"soup": '[{}, {"architecture": "cascade"}]'}, "Expected member 2 of soup without 'architecture'"),
         ({"soup": '[{}, {"initial_weight_share": 0.5}]'}, "Expected member 2 of soup without 'initial_weight_share'"),
+        ({"soup": '[{"max_train_rows": 5}, {}]'}, "Expected member 1 of soup without 'max_train_rows'"),
         ({"soup": '[{}, {"train_files": "other.jsonl"}]'}, "among the recipe's own, found 'other.jsonl'. Add it to"),
         (
             {"soup": "[{}, {}]", "validation_share": 0.5},

@@ -24,7 +24,7 @@ logger = logging.get_logger(__name__)
 # What is the average's own affair, and what its members have to share for the held-out labels to stay unseen.
 OF_THE_SOUP = frozenset(
     """
-    output_dir initial_weight_share zero_shot_files zero_shot_label_share validation_files validation_share
+    output_dir max_train_rows initial_weight_share zero_shot_files zero_shot_label_share validation_files validation_share
     resume resume_from_checkpoint example_texts example_labels teacher
     push_to_hub hub_model_id hub_strategy hub_private_repo hub_token
     """.split()  # noqa: SIM905 - one word a line would hide what they have in common
