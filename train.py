@@ -16,16 +16,21 @@ from zeroshot.training.runs import begin_run, build_model, find_run, finish_trai
 from zeroshot.training.soups import average_members, iterate_members
 
 
-def main(arguments: Sequence[str], member: Mapping[str, Any] | None = None) -> None:
-    """Parse, prepare, train, save, report; of a soup, its members first, with what each sets over the recipe."""
+def main(arguments: Sequence[str], member: Mapping[str, Any] | None = None, start_seed: int | None = None) -> None:
+    """Parse, prepare, train, save, report; a soup trains its members in between.
+
+    Args:
+        arguments: The words of the command line.
+        member: What a member of a soup sets over them.
+        start_seed: Of the recipe, for its members: they begin from one model and draw the same rows.
+    """
     model_arguments, data_arguments, training_arguments = parse_arguments(arguments, member)
+    seed = training_arguments.seed if start_seed is None else start_seed
+    set_seed(seed)
     output_dir = Path(training_arguments.output_dir)
     run = find_run(model_arguments, data_arguments, training_arguments)
-    for one in [] if run.finished else iterate_members(training_arguments):
-        main(arguments, one)
-    set_seed(training_arguments.seed)
     model = build_model(model_arguments, training_arguments).to(training_arguments.device)
-    data = prepare_data(data_arguments, training_arguments.seed, output_dir / "rejected_rows.jsonl")
+    data = prepare_data(data_arguments, seed, output_dir / "rejected_rows.jsonl")
     initial = copy_backbones(model)
     before = evaluate_model(model, data.zero_shot) if data.zero_shot and not member else None
     trainer = ZeroShotTrainer(
@@ -41,7 +46,9 @@ def main(arguments: Sequence[str], member: Mapping[str, Any] | None = None) -> N
     else:
         begin_run(run, model_arguments, data_arguments, training_arguments)
         if training_arguments.soup:
-            average_members(model, training_arguments)
+            for one in iterate_members(data_arguments, training_arguments):
+                main(arguments, one, seed)
+            average_members(model, data_arguments, training_arguments)
         else:
             trainer.train(resume_from_checkpoint=run.checkpoint)
         finish_training(trainer, initial, data.validation.values())

@@ -172,9 +172,11 @@ def test_a_list_written_by_python_gets_advice_that_works(tmp_path: Path) -> None
     assert "Write [\"['sports', 'joy']\"]" not in problem
 
 
-def test_a_row_with_a_field_twice_is_refused_and_the_others_are_kept(tmp_path: Path) -> None:
-    rows = '{"text": "the team", "labels": ["sports"]}\n{"text": "the cake", "labels": ["joy"], "labels": ["cooking"]}\n'
-    source = load_source(write(tmp_path, "rows.jsonl", rows))
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_a_row_with_a_field_twice_is_refused_and_the_others_are_kept(name: str, tmp_path: Path) -> None:
+    rows = ['{"text": "the team", "labels": ["sports"]}', '{"text": "the cake", "labels": ["joy"], "labels": ["cooking"]}']
+    content = "\n".join(rows) if name == "rows.jsonl" else f"[{','.join(rows)}]"
+    source = load_source(write(tmp_path, name, content))
     assert source.rows["text"] == ["the team"]
     [refused] = source.rejected
     assert refused["row"] == 2

@@ -9,8 +9,10 @@ import torch
 
 import train
 from zeroshot.hub.card import build_model_card
-from zeroshot.training import ZeroShotTrainer, parse_arguments
+from zeroshot.models import ARCHITECTURES
+from zeroshot.training import DataArguments, ZeroShotTrainer, ZeroShotTrainingArguments, parse_arguments
 from zeroshot.training.runs import build_model
+from zeroshot.training.soups import list_members
 
 from .test_training import assert_equal_weights, settings, weights
 
@@ -42,7 +44,7 @@ def test_the_initial_weights_are_averaged_in_once(encoder_dir: str, rows_file: P
     averaged = {f"encoder.{name}" for name in untrained} & members.keys()
     assert len(averaged) > 20
     for name, tensor in weights(tmp_path).items():
-        initial = untrained.get(name.removeprefix("encoder."), members[name]) if name in averaged else members[name]
+        initial = untrained[name.removeprefix("encoder.")] if name in averaged else members[name]
         torch.testing.assert_close(tensor, (members[name] + initial) / 2, msg=name)
 
 
@@ -52,24 +54,61 @@ def test_an_interrupted_soup_goes_on_and_a_finished_one_is_not_trained_again(
     options = {"max_steps": 4, "save_steps": 2, "soup": SEEDS}
     train.main(settings(encoder_dir, rows_file, tmp_path / "whole", **options))
     begun: list[str] = []
-    original = ZeroShotTrainer.train
+    original = ZeroShotTrainer.training_step
 
-    def train_until_the_second(self: ZeroShotTrainer, *arguments: object, **more: object) -> object:
+    def step_until_the_third_of_the_second(self: ZeroShotTrainer, *arguments: object, **more: object) -> torch.Tensor:
         begun.append(Path(self.args.output_dir).name)
-        if begun.count("member-2") == 1 and begun[-1] == "member-2":
+        if begun.count("member-2") == 3 and begun[-1] == "member-2":
             raise KeyboardInterrupt
         return original(self, *arguments, **more)
 
-    monkeypatch.setattr(ZeroShotTrainer, "train", train_until_the_second)
+    monkeypatch.setattr(ZeroShotTrainer, "training_step", step_until_the_third_of_the_second)
     cut = settings(encoder_dir, rows_file, tmp_path / "cut", **options)
     with pytest.raises(KeyboardInterrupt):
         train.main(cut)
     assert not (tmp_path / "cut" / "model.safetensors").exists()
     train.main(cut)
-    assert begun == ["member-1", "member-2", "member-2", "member-3"]
+    assert {name: begun.count(name) for name in begun} == {"member-1": 4, "member-2": 3 + 2, "member-3": 2}
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
+    record = json.loads((tmp_path / "cut" / "training_record.json").read_text())
+    assert record["resumed"] and not json.loads((tmp_path / "whole" / "training_record.json").read_text())["resumed"]
     train.main(cut)
-    assert len(begun) == 4
+    assert len(begun) == 11
+
+
+def test_started_over_and_cut_it_goes_on_with_the_new_settings(
+    encoder_dir: str, rows_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The members of the earlier soup are gone, so none of them is taken for one of this."""
+    words = settings(encoder_dir, rows_file, tmp_path / "soup", max_steps=2, soup=SEEDS)
+    train.main(settings(encoder_dir, rows_file, tmp_path / "soup", max_steps=3, soup=SEEDS))
+    (tmp_path / "soup" / "training_log.csv").touch()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "average_members", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train.main([*words, "--resume=never"])
+    assert not (tmp_path / "soup" / "training_log.csv").exists()
+    train.main(words)
+    train.main(settings(encoder_dir, rows_file, tmp_path / "fresh", max_steps=2, soup=SEEDS))
+    assert_equal_weights(tmp_path / "soup", tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("key", list(ARCHITECTURES))
+def test_members_of_other_seeds_begin_from_one_model(key: str, encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    """Heads drawn anew in each member would cancel each other in the mean."""
+    options = {"architecture": key, "max_steps": 1, "learning_rate": 1e-12, "head_learning_rate": 1e-12, "weight_decay": 0}
+    train.main(settings(encoder_dir, rows_file, tmp_path, soup='[{"seed": 1}, {"seed": 2}]', **options))
+    member = weights(tmp_path / "member-2")
+    for name, tensor in weights(tmp_path).items():
+        if name != "logit_bias":  # fitted afterwards
+            torch.testing.assert_close(tensor, member[name], msg=name)
+
+
+def test_a_soup_is_nothing_for_a_trainer_alone(encoder_dir: str, tmp_path: Path) -> None:
+    arguments = ZeroShotTrainingArguments(output_dir=str(tmp_path), soup=[{"seed": 1}, {"seed": 2}], report_to="none")
+    trainer = ZeroShotTrainer(ARCHITECTURES["biencoder"].from_encoder(encoder_dir), arguments)
+    with pytest.raises(ValueError, match="Expected one run to train, found a soup"):
+        trainer.train()
 
 
 def test_members_train_on_files_of_the_recipe(
@@ -99,15 +138,14 @@ def test_the_card_of_a_soup_names_its_members_and_no_folder(encoder_dir: str, ro
     assert str(tmp_path) not in card
 
 
-def test_other_rows_in_a_file_of_a_member_are_another_run(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
-    names = tmp_path / "names.json"
-    names.write_text('{"same": {"sports": ["athletics"]}}', encoding="utf-8")
-    soup = json.dumps([{"seed": 1}, {"names_files": str(names)}])
-    words = settings(encoder_dir, rows_file, tmp_path / "soup", max_steps=2, soup=soup)
-    train.main(words)
-    names.write_text('{"same": {"sports": ["games"]}}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"found content of .*names\.json changed"):
-        train.main(words)
+def test_members_get_the_weights_and_names_of_their_files() -> None:
+    data = DataArguments(train_files="a,b,c", names_files="x,none,z", source_weights=[1.0, 2.0, 3.0])
+    members = [{"train_files": ["c", "a"]}, {}, {"train_files": "b", "source_weights": [5.0]}]
+    training = ZeroShotTrainingArguments(soup=members, report_to="none")
+    first, second, third = list_members(data, training)
+    assert (first["names_files"], first["source_weights"]) == (["z", "x"], [3.0, 1.0])
+    assert not {"names_files", "source_weights"} & set(second)
+    assert (third["names_files"], third["source_weights"]) == (["none"], [5.0])
 
 
 @pytest.mark.parametrize(
@@ -116,6 +154,7 @@ def test_other_rows_in_a_file_of_a_member_are_another_run(encoder_dir: str, rows
         ({"soup": "[]"}, "Expected two or more members of soup, each a mapping of settings, found '[]'."),
         ({"soup": '[{"seed": 1}]'}, "Expected two or more members of soup"),
         ({"soup": "[1, 2]"}, "Expected two or more members of soup"),
+        ({"soup": '[{"seed": 1, "seed": 2}, {}]'}, "Expected two or more members of soup"),
         ({"soup": "twice"}, "Expected two or more members of soup"),
         (
             {"soup": '[{"seed": 1}, {"sed": 2}]'},
@@ -127,7 +166,7 @@ def test_other_rows_in_a_file_of_a_member_are_another_run(encoder_dir: str, rows
         ({"soup": '[{}, {"architecture": "cascade"}]'}, "Expected member 2 of soup without 'architecture'"),
         ({"soup": '[{}, {"initial_weight_share": 0.5}]'}, "Expected member 2 of soup without 'initial_weight_share'"),
         ({"soup": '[{"max_train_rows": 5}, {}]'}, "Expected member 1 of soup without 'max_train_rows'"),
-        ({"soup": '[{}, {"train_files": "other.jsonl"}]'}, "among the recipe's own, found 'other.jsonl'. Add it to"),
+        ({"soup": '[{}, {"train_files": "other.jsonl"}]'}, "among the recipe's own, found 'other.jsonl'. Name it in the"),
         (
             {"soup": "[{}, {}]", "validation_share": 0.5},
             "found validation_share: members would hold out different ones.",
@@ -142,6 +181,13 @@ def test_what_does_not_fit_is_refused_before_anything_trains(
     with pytest.raises(ValueError, match=re.escape(message)):
         train.main(settings(encoder_dir, rows_file, tmp_path / "soup", **options))
     assert not (tmp_path / "soup").exists()
+
+
+def test_a_file_that_no_member_trains_on_is_refused(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:
+    """The card would name it as one the model was trained on."""
+    soup = json.dumps([{"train_files": str(rows_file)}] * 2)
+    with pytest.raises(ValueError, match=re.escape("train_files in some member of soup, found 'other.jsonl' in none")):
+        train.main(settings(encoder_dir, f"{rows_file},other.jsonl", tmp_path / "soup", soup=soup))
 
 
 def test_a_recipe_lists_members(encoder_dir: str, rows_file: Path, tmp_path: Path) -> None:

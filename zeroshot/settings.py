@@ -209,7 +209,7 @@ class SettingsParser:
         vars(self.namespace).update(ready)
 
     def parse(
-        self, arguments: Sequence[str], overrides: Mapping[str, Any] | None = None, place: str = "the overrides"
+        self, arguments: Sequence[str], overrides: Mapping[str, Any] | None = None, place: str = COMMAND_LINE
     ) -> tuple[Any, ...]:
         """Parse `[CONFIG.yaml] [--key value ...]` into one instance of each dataclass.
 

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +23,44 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-class _RepeatedKeyError(ValueError):
-    pass
+class RepeatedKeys(dict[str, Any]):
+    """An object of JSON in which a key stands more than once, with the last value of each."""
 
-
-def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
+    def __init__(self, pairs: Sequence[tuple[str, Any]]):
+        super().__init__(pairs)
         [(key, _)] = Counter(key for key, _ in pairs).most_common(1)
-        raise _RepeatedKeyError(f"the key {key!r} more than once in one object")
-    return content
+        self.problem = f"the key {key[:80]!r} more than once in one object"
 
 
-def parse_json(text: str) -> Any:
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    return content if len(content) == len(pairs) else RepeatedKeys(pairs)
+
+
+def find_repeated_key(content: Any) -> str | None:
+    """What is wrong with an object, at any depth, that [`parse_json`] marked; None where none was."""
+    parts = [content]
+    while parts:  # not by recursion, for which a text may be nested too deeply
+        part = parts.pop()
+        if isinstance(part, RepeatedKeys):
+            return part.problem
+        if isinstance(part, dict | list):
+            parts.extend(part.values() if isinstance(part, dict) else part)
+    return None
+
+
+def parse_json(text: str, *, mark_repeated_keys: bool = False) -> Any:
     """Parse JSON, in which no object may have a key twice: the parser would keep the last and drop the others in silence.
+
+    Args:
+        text: The text.
+        mark_repeated_keys: Whether such an object becomes a [`RepeatedKeys`] for [`find_repeated_key`] instead of an error.
 
     Raises:
         ValueError: With what is wrong and where, as words that fit behind "found".
     """
     try:
-        return json.loads(text, object_pairs_hook=_refuse_repeated_keys)
-    except _RepeatedKeyError:
-        raise
+        content = json.loads(text, object_pairs_hook=_build_object)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if "\n" in text else f"column {error.colno}"
         raise ValueError(f"broken JSON in {place} ({error.msg})") from error
@@ -51,6 +68,10 @@ def parse_json(text: str) -> Any:
         raise ValueError("JSON nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"a number of too many digits ({error})") from error
+    problem = None if mark_repeated_keys else find_repeated_key(content)
+    if problem is not None:
+        raise ValueError(problem)
+    return content
 
 
 def to_json(row: Any) -> str:

@@ -17,7 +17,7 @@ import pyarrow.parquet
 from datasets import ClassLabel, Dataset, DatasetDict, List, load_dataset
 from datasets.exceptions import DatasetsError
 
-from .json_text import name_json_type, parse_json, read_text, to_json
+from .json_text import find_repeated_key, name_json_type, parse_json, read_text, to_json
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 LIST_COLUMNS = ("labels", "negatives", "all_labels", "true_labels")
@@ -107,7 +107,7 @@ def _read_jsonl(path: Path) -> Iterator[RawRow]:
 def _read_json(path: Path) -> Iterator[RawRow]:
     text = read_text(path)
     try:
-        rows = parse_json(text)
+        rows = parse_json(text, mark_repeated_keys=True)
     except ValueError as error:
         raise ValueError(
             f"Expected {str(path)!r} to hold a JSON list of rows, found {error}. It may be half written; "
@@ -119,7 +119,9 @@ def _read_json(path: Path) -> Iterator[RawRow]:
             'Write [{"text": ..., "labels": [...]}, ...].'
         )
     for number, row in enumerate(rows, start=1):
-        yield {"row": number, "content": to_json(row), "problem": None}
+        repeated = find_repeated_key(row)
+        problem = repeated and f"Expected each key once in an object, found {repeated}. Keep one of them."
+        yield {"row": number, "content": to_json(row), "problem": problem}
 
 
 def _split_cell(cell: str | None) -> Any:

@@ -1,12 +1,12 @@
 """What a recipe of generated data can say: the keys of `configs/generate.yaml`, which the command line overrides."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
 from ..data.duplicates import THRESHOLD
+from ..data.json_text import parse_json
 from ..settings import COUNT, SHARE, Range, SettingsParser, check_ranges, describe_field
 from .lengths import read_word_range
 from .secrets import ADDRESS_VARIABLE, read_variable
@@ -70,8 +70,8 @@ def check_label_kinds(content: Any) -> dict[str, LabelKind]:
     """
     if isinstance(content, str):
         try:
-            content = json.loads(content)
-        except json.JSONDecodeError as error:
+            content = parse_json(content)
+        except ValueError as error:
             raise ValueError(
                 f"Expected label_kinds as a JSON object, found {content!r}. It is easier to write in a recipe."
             ) from error

@@ -1,6 +1,5 @@
 """A folder of rows as a data set: splits by the names of their files, declared in the card with types of their fields."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from transformers.utils import logging
 
+from ..data.json_text import parse_json
 from .staging import CARD, list_files
 
 logger = logging.get_logger(__name__)
@@ -58,7 +58,7 @@ def read_features(files: list[Path]) -> tuple[list[dict[str, Any]] | None, list[
     for file in files:
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
             try:
-                row = json.loads(line)
+                row = parse_json(line)
             except ValueError:
                 row = None
             if not isinstance(row, dict):

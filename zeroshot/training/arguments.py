@@ -1,6 +1,5 @@
 """What a recipe can say. A recipe is a YAML file whose keys are the fields below; the command line overrides it."""
 
-import json
 import math
 import re
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging
 
+from ..data.json_text import parse_json
 from ..models.inputs_zeroshot import check_candidate_labels, check_texts
 from ..models.loading import DEFAULT_ENCODER
 from ..models.precision_zeroshot import supports_bfloat16
@@ -41,8 +41,8 @@ FIXED: dict[str, Any] = {
 
 def _parse_json(value: str) -> Any:
     try:
-        return json.loads(value)
-    except json.JSONDecodeError:
+        return parse_json(value)
+    except ValueError:
         return None
 
 
@@ -66,9 +66,9 @@ def read_soup(value: Any) -> list[dict[str, Any]] | None:
     Raises:
         ValueError: If it is no list of two or more mappings.
     """
-    members = _parse_json(value) if isinstance(value, str) and value else value
-    if not value:
+    if value is None or value == "":
         return None
+    members = _parse_json(value) if isinstance(value, str) else value
     if not isinstance(members, list) or len(members) < 2 or not all(isinstance(member, dict) for member in members):
         raise ValueError(
             f"Expected two or more members of soup, each a mapping of settings, found {value!r}. "

@@ -45,6 +45,8 @@ class GuardedTrainer(Trainer):
         super().__init__(model, args, **kwargs)
         if args.lora_rank is not None and self.is_fsdp_enabled:
             raise ValueError("Expected lora_rank without FSDP, found both: adapters are merged from whole weights. Use DDP.")
+        if args.soup and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError("Expected soup without FSDP and DeepSpeed: its average needs whole weights. Use DDP.")
         self._clock = Clock()
         self.add_callback(self._clock)
         self.add_callback(LogCallback())
@@ -54,7 +56,13 @@ class GuardedTrainer(Trainer):
     # -- training ----------------------------------------------------------------------------------------------------
 
     def train(self, resume_from_checkpoint=None, trial=None, ignore_keys_for_eval=None):
-        """See `Trainer.train`. From a checkpoint after which nothing was left to do, only its weights are taken."""
+        """See `Trainer.train`. From a checkpoint after which nothing was left to do, only its weights are taken.
+
+        Raises:
+            ValueError: If there is a soup, which is several runs.
+        """
+        if self.args.soup:
+            raise ValueError("Expected one run to train, found a soup. Give the recipe to train.py, or leave soup out.")
         checkpoint = resume_from_checkpoint if isinstance(resume_from_checkpoint, str) else None
         if checkpoint is None or not has_ended(Path(checkpoint), self.args):
             return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)

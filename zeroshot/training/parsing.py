@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..settings import SettingsParser
+from ..settings import COMMAND_LINE, SettingsParser
 from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
 from .soups import check_soup, list_members
 
@@ -14,7 +14,7 @@ ARGUMENT_CLASSES = (ModelArguments, DataArguments, ZeroShotTrainingArguments)
 def parse_arguments(
     arguments: Sequence[str], member: Mapping[str, Any] | None = None
 ) -> tuple[ModelArguments, DataArguments, ZeroShotTrainingArguments]:
-    """Parse `[CONFIG.yaml] [--key value ...]`; the members of a soup are checked too, before the first of them trains.
+    """Parse `[CONFIG.yaml] [--key value ...]`; the members of a soup are parsed too, before the first of them trains.
 
     Args:
         arguments: The words.
@@ -24,10 +24,10 @@ def parse_arguments(
         FileNotFoundError: If the recipe is not there.
         ValueError: If a key is unknown (the nearest known one is named) or a value does not fit.
     """
-    place = "a member of soup" if member is None else f"{Path(member['output_dir']).name} of soup"
+    place = f"{Path(member['output_dir']).name} of soup" if member else COMMAND_LINE
     parser = SettingsParser(ARGUMENT_CLASSES, "train.py", joined="_files")
     model, data, training = parser.parse(arguments, member, place)
-    check_soup(model, data, training)
-    for one in list_members(training):
+    check_soup(data, training)
+    for one in list_members(data, training):
         parse_arguments(arguments, one)
     return model, data, training

@@ -4,7 +4,6 @@ No path gets in: a file of rows or an encoder on this machine is known by its ba
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -19,9 +18,9 @@ from ..data import EvaluationSet, Source
 from ..data.reading import PACKAGED, SUFFIXES, expand_path
 from ..files import write_json
 from ..version import __version__
-from .arguments import DataArguments, ModelArguments, ZeroShotTrainingArguments
+from .arguments import DataArguments, ModelArguments
 from .preparation import PreparedData
-from .soups import list_members
+from .soups import read_member_records
 from .trainer import ZeroShotTrainer
 
 DATA_FILE = "training_data.json"
@@ -158,13 +157,6 @@ def describe_versions() -> dict[str, str]:
     return {"zeroshot": __version__, "python": platform.python_version(), **libraries}
 
 
-def _sum_seconds(training: ZeroShotTrainingArguments) -> list[float]:
-    """How long the members of a soup trained, in a list of one; an empty one where a member did not note it."""
-    files = [Path(member["output_dir"]) / RECORD_FILE for member in list_members(training)]
-    seconds = [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files if file.is_file()]
-    return [sum(seconds)] if len(seconds) == len(files) and None not in seconds else []
-
-
 def record_run(
     trainer: ZeroShotTrainer, model: ModelArguments, data: DataArguments, prepared: PreparedData, *, resumed: bool
 ) -> None:
@@ -180,8 +172,10 @@ def record_run(
     if not trainer.is_world_process_zero():
         return
     seconds = [entry["train_runtime"] for entry in trainer.state.log_history if "train_runtime" in entry]
-    if trainer.args.soup:
-        seconds = _sum_seconds(trainer.args)
+    if trainer.args.members:
+        records = read_member_records(data, trainer.args, RECORD_FILE)
+        resumed = any(record["resumed"] for record in records)
+        seconds = [] if None in (parts := [record["seconds"] for record in records]) else [sum(parts)]
     rows: DataRecord = {
         "sources": [describe_source(source) for source in prepared.train],
         "validation": _describe_sets(prepared.validation),

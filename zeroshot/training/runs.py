@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .lora import merge_adapters
 from .preparation import split_names
 from .speed import set_training_attention
 from .trainer import ZeroShotTrainer, average_weights
+from .watching import CURVE_FILE, LOG_FILE
 
 logger = logging.get_logger(__name__)
 
@@ -70,9 +71,7 @@ def _digest_file(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def fingerprint_files(
-    model: ModelArguments, data: DataArguments, teacher: str | None = None, members: Iterable[Mapping[str, Any]] = ()
-) -> dict[str, str]:
+def fingerprint_files(model: ModelArguments, data: DataArguments, teacher: str | None = None) -> dict[str, str]:
     """SHA-256 of every local file that a run reads, by the name it was given: the same settings over other rows, or another
     encoder in the same folder, are another run. A moved project is the same one.
     """
@@ -82,8 +81,7 @@ def fingerprint_files(
             found = sorted(path for pattern in MODEL_FILES for path in Path(folder).glob(pattern))
             paths.update({f"{part}/{path.name}": path for path in found})
     for setting in FILE_SETTINGS:
-        named = [getattr(data, setting), *(member.get(setting) for member in members)]
-        for name in (name for names in named for name in split_names(names)):
+        for name in split_names(getattr(data, setting)):
             if (path := resolve_path(name)) is not None:
                 paths[name], paths[f"labels.json beside {name}"] = path, path.parent / "labels.json"
     digests = {name: _digest_file(path) for name, path in paths.items() if path.is_file()}
@@ -97,7 +95,7 @@ class Run:
     Args:
         checkpoint: The checkpoint to go on from, or None for a fresh start.
         finished: Whether the final model is there already.
-        outdated: Checkpoints of an earlier run to remove before a fresh start.
+        outdated: Checkpoints, and members of a soup, of an earlier run to remove before a fresh start.
     """
 
     checkpoint: str | None = None
@@ -118,7 +116,8 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
         return Run(training.resume_from_checkpoint)
     file = folder / SETTINGS_FILE
     if training.resume == "never" or not file.is_file():
-        return Run(outdated=sorted(folder.glob("checkpoint-*")))
+        members = [path.parent for path in folder.glob(f"member-*/{SETTINGS_FILE}") if training.soup]
+        return Run(outdated=sorted([*folder.glob("checkpoint-*"), *members]))
     earlier = json.loads(file.read_text(encoding="utf-8"))
     settings = collect_run_settings(model, data, training)
     changed = [name for name in settings if settings[name] != earlier.get(name)]
@@ -142,11 +141,7 @@ def find_run(model: ModelArguments, data: DataArguments, training: ZeroShotTrain
 def collect_run_settings(model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> dict[str, Any]:
     """All on which the weights depend: settings, contents of files, number of processes."""
     settings = collect_settings(model, data, training)
-    return {
-        **settings,
-        **fingerprint_files(model, data, training.teacher, training.members),
-        "processes": training.world_size,
-    }
+    return {**settings, **fingerprint_files(model, data, training.teacher), "processes": training.world_size}
 
 
 def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: ZeroShotTrainingArguments) -> None:
@@ -160,6 +155,9 @@ def begin_run(run: Run, model: ModelArguments, data: DataArguments, training: Ze
         for checkpoint in run.outdated:
             logger.warning(f"{checkpoint}, from an earlier run, is removed.")
             shutil.rmtree(checkpoint)
+        if run.checkpoint is None:  # the average of a soup has no log, and must not keep that of another run
+            for name in (LOG_FILE, CURVE_FILE):
+                (folder / name).unlink(missing_ok=True)
         write_json(folder / SETTINGS_FILE, settings)
 
 
