@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+import train
 from zeroshot.data import normalize_text
 from zeroshot.training import DataArguments, build_training_dataset, prepare_data
+
+from .test_training import settings
 
 
 def write_rows(file: Path, labels: list[str]) -> str:
@@ -76,3 +79,19 @@ def test_measured_names_are_no_denials(files: dict[str, str]) -> None:
     data = prepare_data(arguments, seed=0)
     measured = {name for part in (data.validation, data.zero_shot) for one in part.values() for name in one.candidate_labels}
     assert measured and {normalize_text(name) for name in measured} <= build_training_dataset(data, arguments, seed=0).taken
+
+
+@pytest.mark.parametrize(
+    ("options", "warned"), [({}, True), ({"in_batch_margin": 1.0}, False), ({"hard_negatives": 2}, False)]
+)
+def test_rows_without_anything_that_does_not_hold_are_told(
+    options: dict, warned: bool, encoder_dir: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing can be learned from freely labelled rows alone: each other row's labels may hold too."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        "".join(f'{{"text": "the {word}", "labels": ["{word}"]}}\n' for word in ("team", "cake", "vote", "song"))
+    )
+    train.main(settings(encoder_dir, rows, tmp_path / "out", loss="infonce", max_steps=1, **options))
+    told = "4 of 4 training examples have no label known not to hold" in caplog.text
+    assert told == warned

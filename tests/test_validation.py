@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zeroshot.data import validate_row
-from zeroshot.data.json_text import name_json_type
+from zeroshot.json_text import name_json_type
 
 from .data_helpers import THREE_PARTS
 

@@ -178,6 +178,11 @@ class TrainingDataset(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def count_without_negatives(self) -> int:
+        """Examples that nothing is known not to hold for: freely labelled rows without negatives of their own."""
+        columns = (self.rows[column][:] for column in ("source", "negatives"))
+        return sum(self.pools[source] is None and not negatives for source, negatives in zip(*columns, strict=True))
+
     def _choose_negatives(self, row: dict, place: Draw, draw: str) -> list[str]:
         """The negatives that an example brings into its batch."""
         pool = self.pools[row["source"]]

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .json_text import parse_json, read_text
+from ..json_text import parse_json, read_text
 from .reading import expand_path
 from .splitting import normalize_text
 from .validation import check_label_list, check_unicode, show_value

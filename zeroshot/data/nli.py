@@ -7,7 +7,7 @@ no template is put around it.
 from collections.abc import Iterable
 from typing import Any
 
-from .json_text import parse_json
+from ..json_text import parse_json
 
 VERDICTS = {"entailment": True, "neutral": False, "contradiction": False, "not_entailment": False}
 

@@ -17,7 +17,7 @@ import pyarrow.parquet
 from datasets import ClassLabel, Dataset, DatasetDict, List, load_dataset
 from datasets.exceptions import DatasetsError
 
-from .json_text import find_repeated_key, name_json_type, parse_json, read_text, to_json
+from ..json_text import find_repeated_key, name_json_type, parse_json, read_text, to_json
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 LIST_COLUMNS = ("labels", "negatives", "all_labels", "true_labels")

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from datasets import Dataset, Features, List, Value
 from transformers.utils import logging
 
-from .json_text import name_json_type, parse_json, read_text
+from ..json_text import name_json_type, parse_json, read_text
 from .nli import holds_pairs, merge_premises, read_pair
 from .reading import read_raw_rows, resolve_path
 
@@ -170,7 +170,7 @@ def _read_row(content: str, keep_unlabelled: bool, known: frozenset[str] | None,
     try:
         parsed = parse_json(content)
     except ValueError as error:
-        raise ValueError(f"Expected JSON, found {error}. The line may be half written; write it anew.") from error
+        raise ValueError(f"Expected JSON, found {error}. Write the line anew; it may be half written.") from error
     row = (
         validate_row(read_pair(parsed), keep_unlabelled=True)
         if pairs

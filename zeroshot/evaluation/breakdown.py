@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..data import EvaluationSet
-from ..data.json_text import parse_json, to_json
 from ..data.reading import iterate_raw_rows
+from ..json_text import parse_json, to_json
 from .metrics import METRICS
 
 # field -> value -> metrics, and `n` rows

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypedDict
 
 from ..data.duplicates import THRESHOLD
-from ..data.json_text import parse_json
+from ..json_text import parse_json
 from ..settings import COUNT, SHARE, Range, SettingsParser, check_ranges, describe_field
 from .lengths import read_word_range
 from .secrets import ADDRESS_VARIABLE, read_variable

@@ -8,7 +8,7 @@ import yaml
 from huggingface_hub import DatasetCard
 from transformers.utils import logging
 
-from ..data.json_text import parse_json
+from ..json_text import parse_json
 from .staging import CARD, list_files
 
 logger = logging.get_logger(__name__)

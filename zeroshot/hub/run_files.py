@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.json_text import parse_json, read_text
 from ..evaluation.suites import REPORTS_FOLDER
+from ..json_text import parse_json, read_text
 from ..training.records import DATA_FILE, RECORD_FILE
 from ..training.runs import SETTINGS_FILE
 from .gate import SUMMARY_FILE

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from ..data.json_text import name_json_type, parse_json, read_text
+from ..json_text import name_json_type, parse_json, read_text
 from ..models.candidates_zeroshot import CandidateLabels, read_candidates
 from ..models.inputs_zeroshot import check_candidate_labels
 from ..models.options_zeroshot import CALIBRATED, CHOICES, read_options

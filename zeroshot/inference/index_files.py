@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..data.json_text import name_json_type, parse_json, read_text
+from ..json_text import name_json_type, parse_json, read_text
 from ..models import ZeroShotPreTrainedModel
 from ..models.fingerprints import Fingerprint, fingerprint_model, fingerprint_strings
 from .exported import ExportedEncoder, load_checkpoint_or_export

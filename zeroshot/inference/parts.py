@@ -17,8 +17,8 @@ from typing import Any, NamedTuple, TypedDict
 
 from transformers.utils import logging
 
-from ..data.json_text import parse_json, read_text
 from ..files import replace_file
+from ..json_text import parse_json, read_text
 from .result_files import Kind, Record
 
 logger = logging.get_logger(__name__)

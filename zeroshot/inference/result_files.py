@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 
 from ..data.findings import count_things
-from ..data.json_text import to_json
 from ..files import replace_file
+from ..json_text import to_json
 from ..models.inputs_zeroshot import HALF_CHARACTER
 
 Record = dict[str, Any]

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pyarrow
 import pyarrow.parquet
 
-from ..data.json_text import name_json_type, parse_json, to_json
 from ..data.reading import (
     SUFFIXES,
     CsvCells,
@@ -24,6 +23,7 @@ from ..data.reading import (
     read_csv_row,
 )
 from ..data.validation import show_fields
+from ..json_text import name_json_type, parse_json, to_json
 from ..models.inputs_zeroshot import HALF_CHARACTER
 
 LINE_SUFFIXES = (".txt", "")

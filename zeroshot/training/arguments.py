@@ -9,7 +9,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.utils import logging
 
-from ..data.json_text import parse_json
+from ..json_text import parse_json
 from ..models.inputs_zeroshot import check_candidate_labels, check_texts
 from ..models.loading import DEFAULT_ENCODER
 from ..models.precision_zeroshot import supports_bfloat16
@@ -68,10 +68,14 @@ def read_soup(value: Any) -> list[dict[str, Any]] | None:
     """
     if value is None or value == "":
         return None
-    members = _parse_json(value) if isinstance(value, str) else value
+    found = repr(value)
+    try:
+        members = parse_json(value) if isinstance(value, str) else value
+    except ValueError as error:
+        members, found = None, str(error)
     if not isinstance(members, list) or len(members) < 2 or not all(isinstance(member, dict) for member in members):
         raise ValueError(
-            f"Expected two or more members of soup, each a mapping of settings, found {value!r}. "
+            f"Expected two or more members of soup, each a mapping of settings, found {found}. "
             """Write it like '[{"seed": 1}, {"seed": 2}]'."""
         )
     return members

@@ -24,10 +24,13 @@ def parse_arguments(
         FileNotFoundError: If the recipe is not there.
         ValueError: If a key is unknown (the nearest known one is named) or a value does not fit.
     """
-    place = f"{Path(member['output_dir']).name} of soup" if member else COMMAND_LINE
+    place = "a member of soup" if member else COMMAND_LINE
     parser = SettingsParser(ARGUMENT_CLASSES, "train.py", joined="_files")
     model, data, training = parser.parse(arguments, member, place)
     check_soup(data, training)
     for one in list_members(data, training):
-        parse_arguments(arguments, one)
+        try:
+            parse_arguments(arguments, one)
+        except ValueError as error:
+            raise ValueError(f"{Path(one['output_dir']).name}: {error}") from error
     return model, data, training

@@ -76,12 +76,12 @@ def check_soup(data: DataArguments, training: ZeroShotTrainingArguments) -> None
     """
     if not training.members:
         return
-    for name in ("zero_shot_label_share", "validation_share"):
-        if getattr(data, name):
-            raise ValueError(
-                f"Expected files of held-out rows with soup, found {name}: members would hold out different ones. Set "
-                f"{name.removesuffix('_share').removesuffix('_label')}_files, and {name} to 0."
-            )
+    if shares := [name for name in ("zero_shot_label_share", "validation_share") if getattr(data, name)]:
+        raise ValueError(
+            f"Expected files of held-out rows with soup, found {' and '.join(shares)}: members would hold out different "
+            f"ones. Set {' and '.join(shares)} to 0 and name files (zero_shot_files, validation_files) instead, or measure "
+            "nothing while training (load_best_model_at_end: false, eval_strategy: 'no')."
+        )
     if training.resume_from_checkpoint:
         raise ValueError(
             "Expected no resume_from_checkpoint with soup, whose members have checkpoints of their own, found one. Leave it "
@@ -109,8 +109,7 @@ def _check_files(named: list[str], members: list[dict[str, Any]]) -> None:
         if unknown or not split_names(files):
             raise ValueError(
                 f"Expected train_files of member {number} of soup among the recipe's own, found "
-                f"{repr(unknown[0]) if unknown else 'none'}. Name it in the recipe's train_files too, which say what it "
-                "was trained on."
+                f"{repr(unknown[0]) if unknown else 'none'}. Those are {', '.join(map(repr, named))}."
             )
         used.update(split_names(files))
     if unused := [file for file in named if file not in used]:

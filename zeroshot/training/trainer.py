@@ -169,6 +169,14 @@ class ZeroShotTrainer(GuardedTrainer):
                 f"{idle} of {len(examples)} training examples have no label that holds; {losses} learns nothing from them "
                 "(--loss bce or sigmoid does)."
             )
+        data = self.train_dataset
+        if not examples or self.args.in_batch_margin is not None or data.hard_negatives or data.question_rate:
+            return
+        if lonely := data.count_without_negatives():
+            logger.warning(
+                f"{lonely} of {len(examples)} training examples have no label known not to hold; those of other freely "
+                'labelled rows may hold. Set in_batch_margin, give rows "negatives", or put labels.json beside them.'
+            )
 
     # -- training ----------------------------------------------------------------------------------------------------
 
