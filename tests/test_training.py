@@ -107,7 +107,7 @@ def test_killed_and_started_again_it_ends_with_the_same_weights(encoder_dir: str
     }  # fmt: skip
     train.main(settings(encoder_dir, rows_file, tmp_path / "whole", **options))
     command = [sys.executable, str(ROOT / "train.py"), *settings(encoder_dir, rows_file, tmp_path / "cut", **options)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while not list((tmp_path / "cut").glob("checkpoint-*/trainer_state.json")) and process.poll() is None:
