@@ -22,7 +22,7 @@ PUBLISHED = {
     *("configuration_biencoder.py", "configuration_zeroshot.py", "modeling_biencoder.py", "modeling_zeroshot.py"),
     *("features_zeroshot.py", "inputs_zeroshot.py", "prediction_zeroshot.py", "pipeline_zeroshot.py"),
     *("options_zeroshot.py", "candidates_zeroshot.py", "scoring_zeroshot.py", "windows_zeroshot.py", "calls_zeroshot.py"),
-    *("decisions_zeroshot.py", "pairwise_zeroshot.py", "explain_zeroshot.py"),
+    *("decisions_zeroshot.py", "offsets_zeroshot.py", "pairwise_zeroshot.py", "explain_zeroshot.py"),
     *("calibration_zeroshot.py", "encoder_zeroshot.py", "packing_zeroshot.py", "precision_zeroshot.py"),
 }
 

@@ -30,6 +30,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
             batch_size=arguments.batch_size,
             precision=arguments.precision,
             by=arguments.by,
+            label_offsets=arguments.label_offsets,
         )
         + "\n"
     )
@@ -56,7 +57,24 @@ def _predict(arguments: argparse.Namespace) -> None:
         keep_fields=None if arguments.keep_fields == "all" else [name for name in arguments.keep_fields.split(",") if name],
         engine=arguments.engine,
         options=read_call_options(arguments),
+        label_offsets=Path(arguments.label_offsets) if arguments.label_offsets else None,
     )
+
+
+def _offsets(arguments: argparse.Namespace) -> None:
+    from .inference.call_options import read_logit_options
+    from .inference.offsets import offsets_command
+
+    text = offsets_command(
+        arguments.model,
+        arguments.labels,
+        Path(arguments.input) if arguments.input else None,
+        Path(arguments.output),
+        texts=arguments.texts,
+        batch_size=arguments.batch_size,
+        options=read_logit_options(arguments),
+    )
+    sys.stdout.write(text + "\n")
 
 
 def _index(arguments: argparse.Namespace) -> None:
@@ -186,7 +204,25 @@ def _add_predict_verb(verbs) -> None:
     )
     predict.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     add_call_options(predict)
+    predict.add_argument("--label_offsets", metavar="FILE", help="what zeroshot offsets wrote, added to the labels' logits")
     predict.set_defaults(run=_predict)
+
+
+def _add_offsets_verb(verbs) -> None:
+    from .inference.call_options import add_logit_options
+    from .inference.offsets import DEFAULT_TEXTS
+
+    offsets = verbs.add_parser("offsets", help="estimate on texts without labels which labels win too often")
+    offsets.add_argument("model", help="folder or Hub id of a checkpoint, or folder of an export")
+    offsets.add_argument("--labels", required=True, help="candidate labels, as for predict")
+    offsets.add_argument("--input", help="texts of the kind to be classified, as for predict (default: standard input)")
+    offsets.add_argument("--output", required=True, help=".json file, for predict --label_offsets")
+    offsets.add_argument(
+        "--texts", type=int, default=DEFAULT_TEXTS, help="most texts, drawn evenly from the input (default %(default)s)"
+    )
+    offsets.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
+    add_logit_options(offsets)
+    offsets.set_defaults(run=_offsets)
 
 
 def _add_index_verbs(verbs) -> None:
@@ -262,6 +298,11 @@ def _add_evaluate(verbs: Any) -> None:
     measure.add_argument(
         "--by", nargs="+", default=[], metavar="FIELD", help="break the result down by these fields of the rows, in the JSON"
     )
+    measure.add_argument(
+        "--label_offsets",
+        action="store_true",
+        help="add results with label offsets, for each half of a set estimated on the texts of the other",
+    )
     measure.add_argument("--baseline", help="encoder of the first rows (default: the one all recipes start from; 'none')")
     measure.add_argument("--batch_size", type=int, default=64, help="texts per pass (default %(default)s)")
     measure.add_argument(
@@ -293,6 +334,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_evaluate(verbs)
     _add_card(verbs)
     _add_predict_verb(verbs)
+    _add_offsets_verb(verbs)
     _add_index_verbs(verbs)
     _add_trust_verbs(verbs)
     _add_export(verbs)

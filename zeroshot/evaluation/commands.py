@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from .suites import (
     load_suite,
     prepare_report,
     read_candidate_labels,
+    show_with_offsets,
     write_report,
 )
 
@@ -34,13 +35,15 @@ WORDED = "untrained encoder, the model's templates"
 def _word_command(model_name: str, **options: str | int | Path | Sequence[str] | None) -> str:
     words: list[str] = []
     for name, value in options.items():
-        if value is not None:
+        if value is True:
+            words.append(f"--{name}")
+        elif value is not None:
             words += [f"--{name}", *([str(value)] if isinstance(value, str | int | Path) else value)]
     return shlex.join(["zeroshot", "evaluate", model_name, *words])
 
 
 def _measure_untrained(
-    model: ZeroShotPreTrainedModel, encoder: str, sets: dict[str, EvaluationSet], batch_size: int
+    model: ZeroShotPreTrainedModel, encoder: str, sets: dict[str, EvaluationSet], batch_size: int, label_offsets: bool
 ) -> dict[str, SuiteResult]:
     """Measure an encoder as it is, with bare labels and, where the model has others, with the model's templates."""
     untrained = build_untrained(type(model), encoder, max_tokens=model.config.max_tokens)
@@ -48,9 +51,26 @@ def _measure_untrained(
     if model.config.class_templates != ["{}"]:
         wordings[WORDED] = model.config.class_templates
     return {
-        name: evaluate_model(untrained, sets, class_templates=templates, batch_size=batch_size, show_progress_bar=True)
+        name: evaluate_model(
+            untrained,
+            sets,
+            class_templates=templates,
+            batch_size=batch_size,
+            label_offsets=label_offsets,
+            show_progress_bar=True,
+        )
         for name, templates in wordings.items()
     }
+
+
+def _list_with_offsets(results: Mapping[str, SuiteResult]) -> dict[str, SuiteResult]:
+    left_out = [name for name, one in next(iter(results.values()))["sets"].items() if "label_offsets" not in one]
+    if left_out:
+        logger.warning(
+            f"No label offsets for {', '.join(left_out)}: their rows have candidates of their own, or too few texts. Their "
+            "results stay as they are."
+        )
+    return {f"{name}, label offsets": show_with_offsets(result) for name, result in results.items()}
 
 
 def choose_output(model_name: str, suite: str | Path, *, own_candidates: bool = False) -> Path | None:
@@ -87,6 +107,7 @@ def evaluate_command(
     batch_size: int = 64,
     precision: str = "fp32",
     by: Sequence[str] = (),
+    label_offsets: bool = False,
 ) -> str:
     """Measure a checkpoint and return the Markdown table.
 
@@ -101,6 +122,7 @@ def evaluate_command(
         batch_size: Texts per pass.
         precision: `fp32`, or `bf16` for autocast matrix products.
         by: Fields of the rows by whose values the report breaks the result down, see [`load_suite`].
+        label_offsets: Whether to add rows with label offsets, see [`add_offsets_by_halves`].
     """
     check_batch_size(batch_size)
     output = output or choose_output(model_name, suite, own_candidates=bool(candidate_labels))
@@ -113,10 +135,13 @@ def evaluate_command(
     baselines: dict[str, SuiteResult] = {}
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         if baseline != "none":
-            baselines = _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, batch_size)
-        result = evaluate_model(model, sets, batch_size=batch_size, show_progress_bar=True)
+            baselines = _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, batch_size, label_offsets)
+        result = evaluate_model(model, sets, batch_size=batch_size, label_offsets=label_offsets, show_progress_bar=True)
     name = Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
-    table = format_table({**baselines, name: result}, tuple(metrics))
+    rows_of_table = {**baselines, name: result}
+    if label_offsets:
+        rows_of_table |= _list_with_offsets(rows_of_table)
+    table = format_table(rows_of_table, tuple(metrics))
     if output is not None:
         command = _word_command(
             model_name,
@@ -128,6 +153,7 @@ def evaluate_command(
             batch_size=batch_size,
             precision=precision,
             by=by or None,
+            label_offsets=label_offsets or None,
         )
         write_report(output, result, baselines=baselines, command=command, table=table)
         logger.info(f"The result is in {output}.")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
+import torch
 from transformers.utils import logging
 
 from ..data import EvaluationSet, build_evaluation_set, load_source
@@ -13,6 +14,7 @@ from ..data.reading import expand_path
 from ..data.validation import read_label_file
 from ..files import write_json, write_text
 from ..models import ZeroShotPreTrainedModel
+from ..models.offsets_zeroshot import LEAST_NEAREST, compute_label_offsets
 from .breakdown import Breakdown, break_down, check_fields, read_groups
 from .metrics import METRICS, shortlist_recall
 
@@ -37,6 +39,7 @@ class SetResult(_Measured, total=False):
     """Result on one set."""
 
     shortlist_recall: float  # share of the labels that hold which the second stage got to see, where there are two stages
+    label_offsets: dict[str, float]  # the metrics with label offsets, where they were asked for and can be estimated
     by: Breakdown  # the metrics by the values of a field of the rows, where that was asked for
 
 
@@ -108,14 +111,52 @@ def read_candidate_labels(files: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(name for file in files for name in read_label_file(expand_path(file))))
 
 
+def add_offsets_by_halves(logits: torch.Tensor, texts: Sequence[str]) -> torch.Tensor:
+    """Logits (B, N) with label offsets: those of each half of the texts are estimated on the other half's logits.
+
+    So no text has a part in its own offsets; equal texts are in one half. Gold labels have no part either.
+    """
+    distinct = list(dict.fromkeys(texts))
+    random.Random(0).shuffle(distinct)
+    place = {text: position for position, text in enumerate(texts)}
+    half = {text: position % 2 for position, text in enumerate(distinct)}
+    moved = logits.clone()
+    for own in (0, 1):
+        others = [place[text] for text in distinct if half[text] != own]
+        rows = [row for row, text in enumerate(texts) if half[text] == own]
+        moved[rows] += compute_label_offsets(logits[others])
+    return moved
+
+
+def _measure_with_offsets(logits: torch.Tensor, one: EvaluationSet) -> dict[str, float] | None:
+    """The metrics with offsets; None where rows have candidates of their own, or texts are too few."""
+    if one.candidate_mask is not None or len(set(one.texts)) < 2 * LEAST_NEAREST:
+        return None
+    moved = add_offsets_by_halves(logits, one.texts).numpy()
+    return {key: metric(moved, one.targets) for key, metric in METRICS.items()}
+
+
+def show_with_offsets(result: SuiteResult) -> SuiteResult:
+    """The result as it is with label offsets; sets for which there are none stay as they are."""
+    sets: dict[str, Any] = {name: {**one, **one.get("label_offsets", {})} for name, one in result["sets"].items()}
+    mean = {key: sum(one[key] for one in sets.values()) / len(sets) for key in METRICS}
+    return {"mean": {**result["mean"], **mean}, "sets": sets}
+
+
 def evaluate_model(
-    model: ZeroShotPreTrainedModel, sets: Mapping[str, EvaluationSet], *, show_progress_bar: bool = False, **kwargs: Any
+    model: ZeroShotPreTrainedModel,
+    sets: Mapping[str, EvaluationSet],
+    *,
+    label_offsets: bool = False,
+    show_progress_bar: bool = False,
+    **kwargs: Any,
 ) -> SuiteResult:
     """Measure a model on each set.
 
     Args:
         model: The model.
         sets: Evaluation sets by name.
+        label_offsets: Whether to measure with label offsets too, see [`add_offsets_by_halves`].
         show_progress_bar: Whether to show progress.
         **kwargs: Passed to `predict_logits` (`class_templates`, `batch_size`).
     """
@@ -127,10 +168,12 @@ def evaluate_model(
         shortlist = model.predict_shortlist(one.texts, one.candidate_labels, **asked)
         if shortlist is not None:
             values["shortlist_recall"] = shortlist_recall(shortlist.numpy(), one.targets)
+        if label_offsets and (moved := _measure_with_offsets(logits, one)) is not None:
+            values["label_offsets"] = moved
         if one.groups:
             values["by"] = break_down(logits.numpy(), one)
         results[name] = {**values, "n": len(one), "labels": len(one.candidate_labels)}
-    measured = [key for key in next(iter(results.values())) if key not in ("n", "labels", "by")]
+    measured = [key for key in next(iter(results.values())) if key not in ("n", "labels", "label_offsets", "by")]
     mean = {key: sum(result[key] for result in results.values()) / len(results) for key in measured}
     return {"mean": mean, "sets": results}
 

@@ -33,8 +33,8 @@ CHARACTERS_OF_A_WORD = 4  # to explain a text the model reads it again without e
 BATCH_SIZE = 32
 FLAGS = ("multi_label", "calibrated", "pairwise", "return_hierarchical", "return_embeddings")
 OPTIONS = (
-    *("hypothesis_template", "phrasing_reduction", "threshold", "none_label", "top_k", "overflow", "overflow_pooling"),
-    *("precision", "explain", *FLAGS),
+    *("hypothesis_template", "phrasing_reduction", "threshold", "label_offsets", "none_label", "top_k", "overflow"),
+    *("overflow_pooling", "precision", "explain", *FLAGS),
 )
 PARAMETERS = ("candidate_labels", *OPTIONS)
 REQUEST_FIELDS = ("inputs", "parameters", "options")  # `options` told the former Inference API to wait or to use a cache

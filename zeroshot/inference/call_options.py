@@ -17,8 +17,8 @@ LABEL_SUFFIXES = (".txt", ".json")
 FILE_ENDING = re.compile(r"\.[A-Za-z]\w{0,7}$")  # of `labels.csv`, not of `version 2.0`
 
 
-def add_call_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that [`read_call_options`] reads."""
+def add_logit_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that change logits, and their precision, which [`read_logit_options`] reads."""
     parser.add_argument("--multi_label", action="store_true", help="judge labels one by one")
     parser.add_argument(
         "--template",
@@ -27,11 +27,10 @@ def add_call_options(parser: argparse.ArgumentParser) -> None:
         help="wording of a label with one {}, or several that are averaged (default: the checkpoint's own)",
     )
     parser.add_argument(
-        "--threshold", help=f"adds the decision: a score from 0 to 1, '{CALIBRATED}', or JSON with one for each label"
+        "--phrasing_reduction",
+        choices=CHOICES["phrasing_reduction"],
+        help="how the phrasings of a label become one score (default: max)",
     )
-    parser.add_argument("--calibrated", action="store_true", help="scores as zeroshot calibrate left them in the checkpoint")
-    parser.add_argument("--none_label", help="decided for where no label reaches the threshold")
-    parser.add_argument("--top_k", type=int, help="labels of each text (default: all)")
     parser.add_argument(
         "--overflow", choices=CHOICES["overflow"], help="what becomes of texts that are too long (default: split)"
     )
@@ -39,10 +38,21 @@ def add_call_options(parser: argparse.ArgumentParser) -> None:
         "--overflow_pooling", choices=CHOICES["overflow_pooling"], help="how their parts become one score (default: max)"
     )
     parser.add_argument(
-        "--phrasing_reduction",
-        choices=CHOICES["phrasing_reduction"],
-        help="how the phrasings of a label become one score (default: max)",
+        "--precision",
+        choices=get_args(Precision),
+        help="of matrix products; auto: bf16 where the hardware has it (default: fp32)",
     )
+
+
+def add_call_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that [`read_call_options`] reads."""
+    add_logit_options(parser)
+    parser.add_argument(
+        "--threshold", help=f"adds the decision: a score from 0 to 1, '{CALIBRATED}', or JSON with one for each label"
+    )
+    parser.add_argument("--calibrated", action="store_true", help="scores as zeroshot calibrate left them in the checkpoint")
+    parser.add_argument("--none_label", help="decided for where no label reaches the threshold")
+    parser.add_argument("--top_k", type=int, help="labels of each text (default: all)")
     parser.add_argument("--pairwise", action="store_true", help="compare labels close to the best two at a time")
     parser.add_argument(
         "--explain",
@@ -56,11 +66,6 @@ def add_call_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--return_hierarchical", action="store_true", help="adds the hierarchy: scores in the shape of nested labels"
     )
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        help="of matrix products; auto: bf16 where the hardware has it (default: fp32)",
-    )
 
 
 def _read_threshold(word: str) -> Any:
@@ -72,6 +77,33 @@ def _read_threshold(word: str) -> Any:
         return word  # the check of the options says what is expected
 
 
+def _find_logit_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "multi_label": arguments.multi_label or None,
+        "hypothesis_template": arguments.template,
+        "phrasing_reduction": arguments.phrasing_reduction,
+        "overflow": arguments.overflow,
+        "overflow_pooling": arguments.overflow_pooling,
+        "precision": arguments.precision,
+    }
+
+
+def _keep_given(options: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    read_options(given)
+    return given
+
+
+def read_logit_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of [`add_logit_options`] that were given.
+
+    Raises:
+        TypeError: If one is of another type.
+        ValueError: If one has a value that it cannot have.
+    """
+    return _keep_given(_find_logit_options(arguments))
+
+
 def read_call_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options of the call that were given, for `model.predict(texts, labels, **options)`; all are such as JSON can hold.
 
@@ -80,24 +112,17 @@ def read_call_options(arguments: argparse.Namespace) -> dict[str, Any]:
         ValueError: If one has a value that it cannot have.
     """
     options = {
-        "multi_label": arguments.multi_label or None,
-        "hypothesis_template": arguments.template,
-        "phrasing_reduction": arguments.phrasing_reduction,
+        **_find_logit_options(arguments),
         "threshold": None if arguments.threshold is None else _read_threshold(arguments.threshold),
         "calibrated": arguments.calibrated or None,
         "none_label": arguments.none_label,
         "top_k": arguments.top_k,
-        "overflow": arguments.overflow,
-        "overflow_pooling": arguments.overflow_pooling,
         "pairwise": arguments.pairwise or None,
         "explain": arguments.explain,
         "return_embeddings": arguments.return_embeddings or None,
         "return_hierarchical": arguments.return_hierarchical or None,
-        "precision": arguments.precision,
     }
-    given = {name: value for name, value in options.items() if value is not None}
-    read_options(given)
-    return given
+    return _keep_given(options)
 
 
 def read_labels(words: str) -> CandidateLabels:

@@ -11,6 +11,7 @@ from ..models.inputs_zeroshot import check_batch_size
 from .call_options import read_labels
 from .exported import load_checkpoint_or_export, move_to_device
 from .label_index import LABELS_FILE, SETTINGS_FILE, LabelIndex, check_top_k
+from .offsets import add_offsets
 from .parts import Basis
 from .prediction import Engine, check_ways, classify_file, classify_in_parts, count_window_rows, predict_file
 from .result_files import check_nested
@@ -48,6 +49,7 @@ def predict_command(
     keep_fields: Sequence[str] | None = None,
     engine: Engine = "local",
     options: Mapping[str, Any] | None = None,
+    label_offsets: Path | None = None,
 ) -> int:
     """Classify the texts of a file, each process on a GPU of its own where there are some.
 
@@ -60,6 +62,7 @@ def predict_command(
         keep_fields: See [`predict_file`].
         engine: See [`predict_file`].
         options: See [`read_call_options`].
+        label_offsets: A file that `zeroshot offsets` wrote.
 
     Returns:
         How many texts were classified.
@@ -67,6 +70,8 @@ def predict_command(
     check_nested(target, options or {})
     names = read_labels(labels)
     model = load_checkpoint_or_export(model_name)
+    if label_offsets is not None:
+        options = add_offsets(model, label_offsets, options or {})
     return predict_file(
         move_to_device(model) if engine == "local" else model,
         names,

@@ -50,8 +50,13 @@ def check_fingerprint(stored: Fingerprint, found: Fingerprint) -> None:
         )
 
 
-def read_json(path: Path, kind: type) -> Any:
+def read_json(path: Path, kind: type, *, mend: str = "Build the index anew.") -> Any:
     """Read JSON.
+
+    Args:
+        path: The file.
+        kind: What it holds: list or dict.
+        mend: What is to be done where it holds something else.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -65,11 +70,10 @@ def read_json(path: Path, kind: type) -> Any:
     try:
         content = parse_json(read_text(path))
     except ValueError as error:
-        raise ValueError(f"Expected JSON in {str(path)!r}, found {error}. Build the index anew.") from error
+        raise ValueError(f"Expected JSON in {str(path)!r}, found {error}. {mend}") from error
     if not isinstance(content, kind):
         raise ValueError(
-            f"Expected JSON of the type {name_json_type(kind())} in {str(path)!r}, found {name_json_type(content)}. "
-            "Build the index anew."
+            f"Expected JSON of the type {name_json_type(kind())} in {str(path)!r}, found {name_json_type(content)}. {mend}"
         )
     return content
 

@@ -10,6 +10,7 @@ from .candidates_zeroshot import Candidates
 from .decisions_zeroshot import build_hierarchy, check_company, check_names, decide, find_calibration, find_thresholds, judge
 from .explain_zeroshot import explain_call
 from .inputs_zeroshot import check_batch_size
+from .offsets_zeroshot import find_offsets
 from .options_zeroshot import CallOptions
 from .pairwise_zeroshot import check_company_matters, compare_pairs
 from .precision_zeroshot import use_precision
@@ -84,9 +85,10 @@ class ZeroShotCall:
         # never a single one: what is below a parent shares the parent's score.
         alone = [self.options.multi_label or (one.parents is None and len(one.names) == 1) for one in candidates]
         check_company(self.calibration, self.options, candidates, alone)
+        offsets = {labels: find_offsets(self.options, labels) for labels in dict.fromkeys(candidates)}
         scored = self.scorer.score(token_ids, candidates, alone)
         scores = [
-            judge(one.logits, labels, judged_alone=single, calibration=self.calibration)
+            judge(one.logits, offsets[labels], labels, judged_alone=single, calibration=self.calibration)
             for one, labels, single in zip(scored, candidates, alone, strict=True)
         ]
         if self.options.pairwise:

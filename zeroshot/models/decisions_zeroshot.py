@@ -14,9 +14,7 @@ import torch
 
 from .calibration_zeroshot import calibrate_logits
 from .candidates_zeroshot import Candidates
-from .options_zeroshot import CALIBRATED, CallOptions
-
-SHOWN_NAMES = 5  # in a message
+from .options_zeroshot import CALIBRATED, SHOWN_NAMES, CallOptions, list_names
 
 
 def find_calibration(options: CallOptions, calibration: dict | None) -> dict | None:
@@ -52,8 +50,17 @@ def check_company(calibration: dict | None, options: CallOptions, candidates: Se
             )
 
 
-def judge(logits: torch.Tensor, candidates: Candidates, *, judged_alone: bool, calibration: dict | None) -> torch.Tensor:
-    """Turn logits (n,) into scores (n,) between 0 and 1."""
+def judge(
+    logits: torch.Tensor,
+    offsets: torch.Tensor | None,
+    candidates: Candidates,
+    *,
+    judged_alone: bool,
+    calibration: dict | None,
+) -> torch.Tensor:
+    """Turn logits (n,), moved by offsets (n,), into scores (n,) between 0 and 1."""
+    if offsets is not None:
+        logits = logits + offsets
     if calibration is not None:
         logits = calibrate_logits(logits, calibration, multi_label=judged_alone)
     if candidates.parents is None:
@@ -74,11 +81,6 @@ def build_hierarchy(candidates: Candidates, scores: Sequence[float]) -> dict[str
     return top
 
 
-def _join_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
-    return ", ".join(map(repr, names[:SHOWN_NAMES])) + more
-
-
 def find_thresholds(options: CallOptions, names: Sequence[str], calibration: dict | None) -> list[float] | None:
     """The threshold of each label; None where the call has none.
 
@@ -96,11 +98,11 @@ def find_thresholds(options: CallOptions, names: Sequence[str], calibration: dic
     missing = [name for name in names if name not in threshold]
     if missing:
         unknown = [name for name in threshold if name not in names]
-        others = f", but one for {_join_names(unknown)}, which {'is' if len(unknown) == 1 else 'are'} no label"
+        others = f", but one for {list_names(unknown)}, which {'is' if len(unknown) == 1 else 'are'} no label"
         example = json.dumps({name: threshold.get(name, 0.5) for name in names[:SHOWN_NAMES]}, ensure_ascii=False)
         example = example[:-1] + (", ...}" if len(names) > SHOWN_NAMES else "}")
         raise ValueError(
-            f"Expected a threshold for every label, found none for {_join_names(missing)}{others if unknown else ''}. "
+            f"Expected a threshold for every label, found none for {list_names(missing)}{others if unknown else ''}. "
             f"Write {example}, or one number for all labels."
         )
     return [float(threshold[name]) for name in names]

@@ -1,6 +1,7 @@
 """What a call can say beside its texts and labels: the options of the pipeline and of `predict`, checked in one place."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -13,11 +14,27 @@ from .precision_zeroshot import Precision, check_precision
 logger = logging.get_logger(__name__)
 
 CALIBRATED = "calibrated"
+SHOWN_NAMES = 5  # in a message
 CHOICES: dict[str, tuple[str, ...]] = {
     "phrasing_reduction": ("max", "mean"),
     "overflow": ("split", "error", "truncate"),
     "overflow_pooling": ("max", "mean", "noisy_or"),
 }
+
+
+def list_names(names: Sequence[str]) -> str:
+    """Names for a message, the first few of them."""
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(map(repr, names[:SHOWN_NAMES])) + more
+
+
+def _check_offset(label: Any, offset: Any) -> None:
+    number = isinstance(offset, int | float) and not isinstance(offset, bool)
+    if not isinstance(label, str) or not number or not math.isfinite(offset):
+        raise ValueError(
+            f"Expected a finite number as the offset of each label, found {offset!r} for {label!r}. Take what "
+            "estimate_label_offsets or zeroshot offsets gives, as it is."
+        )
 
 
 def _check_threshold(threshold: Any, of: str = "") -> None:
@@ -42,6 +59,8 @@ class CallOptions:
             checkpoint, before they become scores.
         threshold: The least score with which a label is decided for: a number for all, one for each label, or `calibrated`
             for those in the checkpoint, which imply `calibrated=True`. Adds `decision` to the result.
+        label_offsets: What is added to the logit of each label, by name, as `estimate_label_offsets` says; nothing when left
+            out.
         none_label: What is decided for where no label reaches its threshold. Adds `none_score` to the result.
         top_k: How many labels come back, those with the highest scores; all when left out.
         overflow: What becomes of texts that are too long: they are read in windows (`split`), refused (`error`), or cut with
@@ -63,6 +82,7 @@ class CallOptions:
     phrasing_reduction: Literal["max", "mean"] = "max"
     calibrated: bool = False
     threshold: float | Mapping[str, float] | Literal["calibrated"] | None = None
+    label_offsets: Mapping[str, float] | None = None
     none_label: str | None = None
     top_k: int | None = None
     overflow: Literal["split", "error", "truncate"] = "split"
@@ -86,6 +106,7 @@ class CallOptions:
                 _check_threshold(threshold, f" of {label!r}")
         elif self.threshold is not None and self.threshold != CALIBRATED:
             _check_threshold(self.threshold)
+        self._check_offsets()
         if self.none_label is not None and not (isinstance(self.none_label, str) and self.none_label.strip()):
             raise ValueError(
                 f"Expected none_label to be a name, found {self.none_label!r}. Write one such as 'none of these'."
@@ -123,6 +144,27 @@ class CallOptions:
             )
         for one in templates:
             check_class_template(one)
+
+    def _check_offsets(self) -> None:
+        if self.label_offsets is None:
+            return
+        if not isinstance(self.label_offsets, Mapping):
+            raise TypeError(
+                f"Expected label_offsets to be a number for each label, found {self.label_offsets!r}. Take what "
+                "estimate_label_offsets or zeroshot offsets gives."
+            )
+        for label, offset in self.label_offsets.items():
+            _check_offset(label, offset)
+        if self.uses_calibration:
+            raise ValueError(
+                "Expected label_offsets without calibrated scores or thresholds, found both. A calibration was fitted on "
+                "logits without offsets; leave one of the two out."
+            )
+        if self.pairwise:
+            raise ValueError(
+                "Expected label_offsets without pairwise, found both. Two labels that are compared alone have no offsets of "
+                "their own; leave one of the two out."
+            )
 
     @property
     def uses_calibration(self) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from tqdm.auto import tqdm
@@ -19,14 +19,9 @@ from .inputs_zeroshot import (
     tokenize,
     tokenize_classes,
 )
+from .offsets_zeroshot import LabelOffsetEstimation
 from .options_zeroshot import read_options
 from .precision_zeroshot import Precision, use_precision
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel as _Model
-else:
-    _Model = object
-
 
 # From the features of texts and labels, how many labels there are and which are candidates, to (texts, labels).
 ScoreTexts = Callable[[Features, Features, int, torch.Tensor | None], torch.Tensor]
@@ -36,7 +31,7 @@ ScoreTexts = Callable[[Features, Features, int, torch.Tensor | None], torch.Tens
 CPU_TOKENS = 512
 
 
-class ZeroShotPrediction(_Model):
+class ZeroShotPrediction(LabelOffsetEstimation):
     """The part of the base model that classifies; mixed into [`ZeroShotPreTrainedModel`]."""
 
     # Within `keep_encoded_labels`: the labels and templates that were encoded last, and their features.

@@ -1,0 +1,121 @@
+"""Label offsets: what texts without any label say about labels that win too often.
+
+    offset(c) = (m - r(c)) / 2
+
+`r(c)` is the mean of label c's highest logits over some texts, a tenth of them and at least ten; `m` is the mean of `r` over
+the labels, so that offsets add up to 0. A label that lies close to many texts whatever they say (a hub) has a high `r` and
+is moved down, one that hardly any text comes close to is moved up. Once the offsets are there, a score depends on its own
+text alone, as without them.
+
+What it assumes: every label fits some texts, and texts that one label fits come about as close to it as others do to theirs.
+Where one label fits nearly all texts, or many labels fit none, it can do harm.
+
+Source: CSLS, Conneau et al. 2018 (https://arxiv.org/abs/1710.04087). Its 2 z(x, c) - r(x) - r(c) puts the labels of a text
+into the order of z(x, c) - r(c) / 2. We depart from it in the tenth, which means the same for any number of texts, where it
+always takes the nearest ten, and in leaving r(x) out, which moves all labels of a text alike.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .candidates_zeroshot import CandidateLabels, Candidates, read_candidates
+from .inputs_zeroshot import check_batch_size, check_texts
+from .options_zeroshot import CallOptions, list_names, read_options
+from .precision_zeroshot import use_precision
+from .scoring_zeroshot import CandidateScorer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel as _Model
+else:
+    _Model = object
+
+NEAREST_SHARE = 0.1  # of the texts
+LEAST_NEAREST = 10  # and so the fewest texts of all
+# Options that change logits: offsets hold for calls that say the same.
+LOGIT_OPTIONS = ("multi_label", "hypothesis_template", "phrasing_reduction", "overflow", "overflow_pooling")
+
+
+def compute_label_offsets(logits: torch.Tensor) -> torch.Tensor:
+    """The offset of each label, (N,), from logits (T, N) of texts that need no labels.
+
+    Raises:
+        ValueError: If there are fewer than ten texts or two labels, or a logit is no finite number.
+    """
+    num_texts, num_labels = logits.shape
+    if num_texts < LEAST_NEAREST:
+        raise ValueError(
+            f"Expected at least {LEAST_NEAREST} different texts to estimate label offsets, found {num_texts}. Give more of "
+            "the kind that will be classified, from 200 on if there are so many."
+        )
+    if num_labels < 2:
+        raise ValueError(f"Expected at least 2 labels to estimate label offsets, found {num_labels}. One has no rivals.")
+    if not logits.isfinite().all():
+        raise ValueError("Expected numbers as logits, found nan or infinity. The model has diverged: train it anew.")
+    nearest = max(LEAST_NEAREST, math.ceil(NEAREST_SHARE * num_texts))
+    heights = logits.float().topk(nearest, dim=0).values.mean(dim=0)  # (N,)
+    return (heights.mean() - heights) / 2
+
+
+def find_offsets(options: CallOptions, candidates: Candidates) -> torch.Tensor | None:
+    """The offsets (n,) of a text's labels, parents of a hierarchy among them; None where the call has none.
+
+    Raises:
+        ValueError: If some label has none.
+    """
+    given: Mapping[str, float] | None = options.label_offsets
+    if given is None:
+        return None
+    missing = [name for name in candidates.names if name not in given]
+    if missing:
+        raise ValueError(
+            f"Expected an offset for every label, found none for {list_names(missing)}. Estimate them anew with "
+            "these labels: model.estimate_label_offsets(texts, labels), or zeroshot offsets."
+        )
+    return torch.tensor([float(given[name]) for name in candidates.names])
+
+
+class LabelOffsetEstimation(_Model):
+    """The part of the base model that estimates label offsets; mixed into [`ZeroShotPrediction`]."""
+
+    def estimate_label_offsets(
+        self,
+        texts: Sequence[str],
+        candidate_labels: CandidateLabels,
+        *,
+        batch_size: int = 64,
+        show_progress_bar: bool = False,
+        **options: Any,
+    ) -> dict[str, float]:
+        """Estimate from texts without labels what a call's `label_offsets` should be.
+
+        Args:
+            texts: Some of the texts that will be classified, or others of their kind; each counts once. 200 or more are
+                good, and at least 10 different ones are needed.
+            candidate_labels: The labels of the later call, in a form of [`read_candidates`], the same for all texts.
+            batch_size: Most texts per pass of the encoder.
+            show_progress_bar: Whether to show progress.
+            **options: Those of the later call.
+
+        Returns:
+            What is added to the logit of each label; parents of a hierarchy too.
+
+        Raises:
+            TypeError: If a text or label is not a string, or an option is unknown.
+            ValueError: If texts or labels are too few, or a text, a label or an option is not valid.
+
+        Example:
+            >>> offsets = model.estimate_label_offsets(texts, ["sports", "cooking"])  # doctest: +SKIP
+            >>> model.predict(texts, ["sports", "cooking"], label_offsets=offsets)  # doctest: +SKIP
+        """
+        wanted = read_options({**options, "label_offsets": None})
+        different = list(dict.fromkeys(check_texts(texts)))
+        labels = read_candidates(candidate_labels)
+        token_ids = self._require_tokenizer()(different, add_special_tokens=True, verbose=False)["input_ids"]
+        scorer = CandidateScorer(self, wanted, batch_size=check_batch_size(batch_size), show_progress_bar=show_progress_bar)
+        with use_precision(wanted.precision, self.device.type):
+            scored = scorer.score(token_ids, [labels] * len(different), [wanted.multi_label] * len(different))
+        logits = torch.stack([one.logits for one in scored]) if scored else torch.empty(0, len(labels.names))
+        return dict(zip(labels.names, compute_label_offsets(logits).tolist(), strict=True))
