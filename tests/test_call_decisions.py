@@ -100,7 +100,8 @@ def test_calibrated_scores_are_those_of_the_stored_temperature_and_bias(
 def test_calibration_of_another_kind_of_scores_is_refused(biencoder: ZeroShotPreTrainedModel) -> None:
     biencoder.config.calibration = CALIBRATION
     with pytest.raises(
-        ValueError, match="Expected scores with multi_label, on which .* calibrated, found a call without it"
+        ValueError,
+        match="Expected scores with multi_label, .*, found a call without it. Call it with multi_label, or run",
     ):
         biencoder.predict(TEXTS, LABELS, calibrated=True)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from transformers.utils import logging as transformers_logging
@@ -35,6 +36,18 @@ def test_the_traceback_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("ZEROSHOT_TRACEBACK", "1")
     with pytest.raises(ValueError, match="mend it"):
         run_command(raise_error(ValueError("mend it")), [])
+
+
+def test_an_error_of_the_operating_system_is_told_with_what_to_look_at(tmp_path: Path) -> None:
+    def command(_arguments: Sequence[str]) -> None:
+        (tmp_path / "none" / "file").touch()
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(command, [])
+    assert caught.value.code == (
+        f"FileNotFoundError: Expected to read or write {str(tmp_path / 'none' / 'file')!r}, found: No such file or "
+        "directory. Check the path, its permissions and the space on the disk."
+    )
 
 
 def test_an_interruption_is_no_error() -> None:

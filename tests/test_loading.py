@@ -92,6 +92,14 @@ def test_without_network_the_message_speaks_of_the_network(hub: Callable[[Except
         loading.resolve_encoder("bert-base-uncased")
 
 
+def test_a_file_is_no_model_and_no_matter_of_the_network(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(
+        FileNotFoundError, match="found the file .*model.safetensors'. Name the folder that holds config.json"
+    ):
+        loading.find_config(str(tmp_path / "model.safetensors"))
+
+
 def test_without_network_and_wheel_the_extra_is_named(
     hub: Callable[[Exception], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

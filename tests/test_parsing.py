@@ -167,6 +167,27 @@ def test_unknown_key_names_the_nearest(write: Write, key: str, mend: str) -> Non
             parse_arguments(arguments)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max_steps", "many"], "Expected max_steps in the command line to be a whole number, found 'many'. python"),
+        (["--batch_by_source", "maybe"], "to be true or false, found 'maybe'. python train.py --help"),
+        (["--learning_rate", "'fast'"], "to be a number, found 'fast'. python"),
+        (["--hub_strategy", "never"], "found 'never'. python"),
+    ],
+)
+def test_a_value_of_another_type_is_shown_as_it_was_given(words: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        parse_arguments(words)
+
+
+def test_quotes_are_advised_where_text_may_stand(write: Write) -> None:
+    with pytest.raises(ValueError, match=r"found 3\.5\. Write it so\.$"):
+        parse_arguments([write("max_steps: 3.5")])
+    with pytest.raises(ValueError, match=r"found False\. Write it so; text that YAML reads .* needs quotes\.$"):
+        parse_arguments([write("encoder: no")])
+
+
 @pytest.mark.parametrize("key", ["1", "null", "true"])
 def test_a_key_that_is_no_text_is_unknown_too(write: Write, key: str) -> None:
     with pytest.raises(ValueError, match="Expected a known setting in"):
@@ -182,7 +203,9 @@ def test_keys_are_not_abbreviated(word: str) -> None:
 
 def test_missing_recipe_lists_the_recipes_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=re.escape("found no file 'no.yaml'. Recipes here: none in ./configs.")):
+    with pytest.raises(
+        FileNotFoundError, match=re.escape("found no file 'no.yaml'. Recipes here: none in ./configs or beside it.")
+    ):
         parse_arguments(["no.yaml"])
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "quick.yaml").touch()
@@ -193,7 +216,7 @@ def test_missing_recipe_lists_the_recipes_at_hand(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize(
     ("content", "found"),
-    [("- a\n- b", "list"), ("hello", "str"), ("", "NoneType"), ("# nothing\n", "NoneType"), ("3", "int")],
+    [("- a\n- b", "list"), ("hello", "str"), ("", "nothing"), ("# nothing\n", "nothing"), ("3", "int")],
 )
 def test_a_recipe_that_is_no_mapping_is_refused(write: Write, content: str, found: str) -> None:
     recipe = write(content)
@@ -218,7 +241,7 @@ def test_broken_yaml_says_where(write: Write, content: str | bytes, found: str) 
     recipe = write(content)
     with pytest.raises(ValueError, match=re.escape(f"Expected YAML in {recipe!r}, found a mistake: ")) as caught:
         parse_arguments([recipe])
-    assert found in str(caught.value)
+    assert found in str(caught.value) and "<unicode string>" not in str(caught.value)
 
 
 def test_a_key_that_stands_there_twice_is_refused(write: Write) -> None:

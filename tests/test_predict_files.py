@@ -186,6 +186,14 @@ def test_parquet_to_parquet_keeps_types(tmp_path: Path) -> None:
     assert [line["row"] for line in read_lines(tmp_path / "out.parquet.rejected.jsonl")] == [2]
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_columns_between_other_marks_than_commas_are_told(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "a.csv").write_text(f"text{mark}labels\nthe goal{mark}sports\n", encoding="utf-8")
+    message = f"found {f'text{mark}labels'!r}, which looks as if {mark!r} stood between them. Save it as CSV with commas."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        classify_file(classify, tmp_path / "a.csv", tmp_path / "out.jsonl")
+
+
 def test_parquet_without_the_column_is_refused(tmp_path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.table({"id": [1], "Text": ["a"]}), tmp_path / "a.parquet")
     with pytest.raises(ValueError, match="Expected a column 'text' in .*, found id, Text. Name the column 'text'."):

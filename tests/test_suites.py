@@ -54,6 +54,9 @@ def test_all_rows_with_a_label_are_measured_in_their_order(tmp_path: Path, caplo
         with caplog.at_level(logging.WARNING):
             assert load_suite(tmp_path, rows)["a"].texts == [text for text, _ in TOPICS]
     assert caplog.text == ""
+    with caplog.at_level(logging.INFO):
+        load_suite(tmp_path, 2)
+    assert "a: 1 of 5 rows have no label and are not measured." in caplog.text
 
 
 def test_a_limit_takes_the_first_rows_of_a_shuffle_with_seed_0(tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ class CommandParser(argparse.ArgumentParser):
         self.error(f"Expected what {self.prog} takes, found {word!r}. {mend}")
 
 
+def _tell(error: Exception) -> str:
+    """What an error says; of one of the operating system's, which only names a file, also what to look at."""
+    if not isinstance(error, OSError) or error.errno is None or error.filename is None:
+        return str(error)
+    return (
+        f"Expected to read or write {str(error.filename)!r}, found: {error.strerror}. Check the path, its permissions and "
+        "the space on the disk."
+    )
+
+
 def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> None:
     """Run a command; an error that tells its reader what to mend ends it with status 1 and that text alone.
 
@@ -72,6 +82,6 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
         ours = not (isinstance(error, ImportError) and error.name)  # a failed import names its module, our words do not
         if os.environ.get("ZEROSHOT_TRACEBACK") or not ours:
             raise
-        sys.exit(f"{type(error).__name__}: {error}")
+        sys.exit(f"{type(error).__name__}: {_tell(error)}")
     except KeyboardInterrupt:
         sys.exit("Interrupted. A training run goes on from its last checkpoint when the same command is given again.")

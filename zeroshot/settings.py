@@ -6,6 +6,7 @@ An unknown key is an error that names the nearest one.
 import argparse
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ import yaml
 from transformers import HfArgumentParser
 
 COMMAND_LINE = "the command line"
+REFUSED = re.compile(
+    r"^invalid \w+ value: (.+)$|^Truthy value expected: got (.*) but expected|^invalid choice: (.+?) \(choose", re.DOTALL
+)
 KINDS = {
     bool: "true or false",
     int: "a whole number",
@@ -93,16 +97,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: If it is not a YAML mapping, or a key stands there twice.
     """
     if not path.is_file():
-        near = ", ".join(sorted(str(p) for p in Path("configs").glob("*.yaml"))) or "none in ./configs"
+        near = ", ".join(sorted({str(p) for folder in (Path("configs"), path.parent) for p in folder.glob("*.y*ml")}))
+        near = near or "none in ./configs or beside it"
         raise FileNotFoundError(f"Expected a recipe, found no file {str(path)!r}. Recipes here: {near}.")
     try:
-        settings = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        with path.open(encoding="utf-8") as file:  # a mistake is then told with the file's name
+            settings = yaml.load(file, Loader=_StrictLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected YAML in {str(path)!r}, found a mistake: {error}. Mend that line.") from error
     if not isinstance(settings, dict):
-        raise ValueError(
-            f"Expected 'key: value' lines in {str(path)!r}, found {type(settings).__name__}. Write settings so."
-        )
+        found = "nothing" if settings is None else type(settings).__name__
+        raise ValueError(f"Expected 'key: value' lines in {str(path)!r}, found {found}. Write settings so.")
     return settings
 
 
@@ -126,6 +131,17 @@ def _describe(hint: Any) -> str:
     choices = [f"one of {', '.join(map(str, get_args(option)))}" for option in options if get_origin(option) is Literal]
     known = [KINDS.get(option) or KINDS.get(get_origin(option)) for option in options]
     return " or ".join(choices + [kind for kind in known if kind])
+
+
+def _takes_text(hint: Any) -> bool:
+    options = _list_options(hint)
+    return any(option is str or get_origin(option) is Literal or str in get_args(option) for option in options)
+
+
+def _find_refused(message: str) -> str:
+    """The value in what argparse and HfArgumentParser say of one that has the wrong type; else all that they say."""
+    found = REFUSED.search(message)
+    return message if found is None else next(repr(text.strip("'\"")) for text in found.groups() if text is not None)
 
 
 class SettingsParser:
@@ -175,7 +191,7 @@ class SettingsParser:
             if get_origin(hint) is list and place == COMMAND_LINE:
                 kind += " with spaces between them"
             raise ValueError(
-                f"Expected {key} in {place} to be {kind}, found {error.message}. "
+                f"Expected {key} in {place} to be {kind}, found {_find_refused(error.message)}. "
                 f"python {self.script} --help says what each key takes."
             ) from error
         if rest and not rest[0].startswith("-"):
@@ -197,10 +213,12 @@ class SettingsParser:
             elif isinstance(value, str):  # also '2e-5', which YAML takes for text
                 words.append(f"--{key}={value}")
             elif not _fits(value, hint):
-                raise ValueError(
-                    f"Expected {key} in {place} to be {_describe(hint)}, found {value!r}. "
-                    "Write it so; text that YAML reads as something else (yes, no, null, 12:30) needs quotes."
+                quotes = (
+                    "; text that YAML reads as something else (yes, no, null, 12:30) needs quotes"
+                    if _takes_text(hint)
+                    else ""
                 )
+                raise ValueError(f"Expected {key} in {place} to be {_describe(hint)}, found {value!r}. Write it so{quotes}.")
             elif isinstance(value, bool | int | float):
                 words.append(f"--{key}={value}")
             else:  # not as words: an item of a list may begin with a dash, and nothing stands for null

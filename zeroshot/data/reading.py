@@ -196,6 +196,12 @@ def read_csv_header(path: Path) -> list[str]:
     if repeated:
         raise ValueError(f"Expected distinct columns in {str(path)!r}, found {repeated[0]!r} twice. Rename or remove one.")
     if "text" not in header and "premise" not in header:
+        other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and mark in header[0]), None)
+        if other:
+            raise ValueError(
+                f"Expected columns between commas in {str(path)!r}, found {header[0]!r}, which looks as if {other!r} stood "
+                "between them. Save it as CSV with commas."
+            )
         raise ValueError(
             f"Expected a column 'text' in {str(path)!r}, found {', '.join(header) or 'none'}. Name the column 'text'."
         )

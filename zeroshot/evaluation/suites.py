@@ -82,6 +82,9 @@ def load_suite(
             continue
         source = load_source(str(path / "test.jsonl"), keep_unlabelled=True)
         labelled = [row for row, labels in enumerate(source.rows["labels"]) if labels]
+        if len(labelled) < len(source.rows):
+            left_out = len(source.rows) - len(labelled)
+            logger.info(f"{path.name}: {left_out} of {len(source.rows)} rows have no label and are not measured.")
         if len(labelled) > rows:
             random.Random(0).shuffle(labelled)
         chosen = replace(source, rows=source.rows.select(labelled[:rows]), numbers=[])

@@ -64,8 +64,9 @@ def calibrate_logits(logits: torch.Tensor, calibration: dict | None, *, multi_la
             "labelled rows, or use the logits as they are."
         )
     if calibration["multi_label"] != multi_label:
+        fitted, asked = ("without", "with") if multi_label else ("with", "without")
         raise ValueError(
-            f"Expected scores {'without' if multi_label else 'with'} multi_label, on which this model was calibrated, found "
-            f"a call {'with' if multi_label else 'without'} it. Run zeroshot calibrate for this kind of scores."
+            f"Expected scores {fitted} multi_label, on which this model was calibrated, found a call {asked} it. Call it "
+            f"{fitted} multi_label, or run zeroshot calibrate for this kind of scores."
         )
     return logits / calibration["temperature"] + calibration["bias"]

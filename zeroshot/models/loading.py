@@ -49,6 +49,11 @@ def find_config(name: str, **kwargs) -> Path:
                 else "."
             )
         )
+    if Path(name).is_file():
+        raise FileNotFoundError(
+            f"Expected the folder of a model, or a model on the Hub, found the file {name!r}. Name the folder that holds "
+            "config.json."
+        )
     place = {key: kwargs[key] for key in ("revision", "cache_dir") if key in kwargs}
     try:
         if not isinstance(cached := try_to_load_from_cache(name, "config.json", **place), str):
