@@ -176,6 +176,10 @@ def test_members_get_the_weights_and_names_of_their_files() -> None:
             "found validation_share: members would hold out different ones. Set",
         ),
         ({"soup": "[{}, {}]", "zero_shot_label_share": 0.5}, "Set zero_shot_label_share to 0 and name files"),
+        (
+            {"soup": '[{"seed": 1}, {}, {"seed": 1}]'},
+            "Expected members of soup that differ, found 1 and 3 alike, which",
+        ),
         ({"soup": "[{}, {}]", "resume_from_checkpoint": "here"}, "Expected no resume_from_checkpoint with soup"),
     ],
 )

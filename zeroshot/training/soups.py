@@ -5,6 +5,7 @@ https://arxiv.org/abs/2212.10445. The members are trained one after another, eac
 so an interrupted soup goes on where it was. The average costs what one model costs.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,6 +95,12 @@ def check_soup(data: DataArguments, training: ZeroShotTrainingArguments) -> None
                     f"Expected member {number} of soup without {name!r}, found it set. Set it once for all, outside of soup."
                 )
     _check_files(split_names(data.train_files), training.members)
+    for (first, one), (second, other) in itertools.combinations(enumerate(training.members, start=1), 2):
+        if one == other:
+            raise ValueError(
+                f"Expected members of soup that differ, found {first} and {second} alike, which would end with the same "
+                "weights. Give one of them another seed or other files, or leave it out."
+            )
 
 
 def _check_files(named: list[str], members: list[dict[str, Any]]) -> None:
