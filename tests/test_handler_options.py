@@ -42,6 +42,11 @@ def test_parameters_are_the_options_of_a_call() -> None:
     [
         (LABELS, {"threshold": 0.5, "none_label": "other", "top_k": 2}, {"decision", "none_score"}),
         (LABELS, {"threshold": {**dict.fromkeys(LABELS, 0.5), "music": 0.1}, "multi_label": True}, {"decision"}),
+        (
+            LABELS,
+            {"label_offsets": {label: 0.3 * number for number, label in enumerate(LABELS)}, "threshold": 0.4},
+            {"decision"},
+        ),
         (DESCRIBED, {"explain": True, "phrasing_reduction": "mean"}, {"explanation"}),
         (DESCRIBED, {"return_embeddings": True, "hypothesis_template": {"sports": "about {}", "food": "{}"}}, {"embedding"}),
         (TREE, {"return_hierarchical": True, "hypothesis_template": ["{}", "of {}"], "precision": "fp32"}, {"hierarchy"}),

@@ -1,7 +1,10 @@
 """Label offsets: estimated on texts without labels, added to logits, measured by halves."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from zeroshot.data import build_evaluation_set, load_source
 from zeroshot.evaluation.metrics import METRICS
 from zeroshot.evaluation.suites import add_offsets_by_halves, evaluate_model, load_suite
 from zeroshot.inference.offsets import draw_texts
-from zeroshot.models import ZeroShotPreTrainedModel
+from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
 from zeroshot.models.offsets_zeroshot import compute_label_offsets
 from zeroshot.models.options_zeroshot import read_options
 
@@ -106,12 +109,66 @@ def test_labels_of_a_call_may_be_fewer_but_none_may_lack_an_offset(biencoder: Ze
         biencoder.predict(["goal", "cake"], [LABELS, [*LABELS, "rain"]], label_offsets=offsets)
 
 
+def test_labels_of_a_hierarchy_are_compared_with_their_siblings(biencoder: ZeroShotPreTrainedModel) -> None:
+    tree = {"sports": {"goal": {}, "match": {}}, "weather": {"rain": {}}, "music": None}
+    offsets = biencoder.estimate_label_offsets(MANY, tree)
+    assert offsets["goal"] == -offsets["match"] != 0 and offsets["rain"] == 0
+    assert offsets["sports"] + offsets["weather"] + offsets["music"] == pytest.approx(0, abs=1e-5)
+    assert offsets == pytest.approx(
+        {"rain": 0.0}
+        | biencoder.estimate_label_offsets(MANY, ["goal", "match"])
+        | biencoder.estimate_label_offsets(MANY, ["sports", "weather", "music"]),
+        abs=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "options"), [("jointencoder", {"label_isolation": False}), ("cascade", {"shortlist_size": 2})]
+)
+def test_where_company_matters_all_labels_are_asked_for(key: str, options: dict[str, Any], encoder_dir: str) -> None:
+    model = ARCHITECTURES[key].from_encoder(encoder_dir, **options)
+    offsets = model.estimate_label_offsets(MANY[:20], LABELS)
+    model.predict(TEXTS, LABELS[::-1], label_offsets=offsets)
+    with pytest.raises(ValueError, match="scores a label in another way beside others, found none called 'music'."):
+        model.predict(TEXTS, LABELS[:-1], label_offsets=offsets)
+
+
+def test_a_single_label_beside_alternatives_has_no_rivals(encoder_dir: str) -> None:
+    """Its logit is of another kind in an NLI head, where offsets of alternatives would be wrong."""
+    model = ARCHITECTURES["crossencoder"].from_encoder(encoder_dir, head="nli")
+    lists = [[LABELS[0]], LABELS]
+    offsets = dict.fromkeys(LABELS, 0.0) | {LABELS[0]: 3.0}
+    plain, moved = model.predict(TEXTS[:2], lists), model.predict(TEXTS[:2], lists, label_offsets=offsets)
+    assert moved[0] == plain[0] and moved[1]["scores"][LABELS[0]] > plain[1]["scores"][LABELS[0]] + 0.05
+    judged = model.predict(TEXTS[0], LABELS[:1], multi_label=True, label_offsets=offsets)
+    assert judged[0]["scores"][LABELS[0]] > plain[0]["scores"][LABELS[0]] + 0.05
+
+
+def test_what_is_wrong_with_texts_is_told_at_their_own_place(biencoder: ZeroShotPreTrainedModel) -> None:
+    texts = [*[MANY[0]] * 30, *MANY[:20], "goal " * 100]
+    with pytest.raises(ValueError, match="at position 50"):
+        biencoder.estimate_label_offsets(texts, LABELS, overflow="error")
+    for few in ([], [MANY[0]] * 30):
+        with pytest.raises(
+            ValueError, match=f"at least 10 different texts to estimate label offsets, found {len(set(few))}"
+        ):
+            biencoder.estimate_label_offsets(few, LABELS)
+    with pytest.raises(ValueError, match="Expected label_offsets without pairwise, found both"):
+        biencoder.estimate_label_offsets(MANY, LABELS, pairwise=True)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"label_offsets": [0.5]}, TypeError, "Expected label_offsets to be a number for each label, found [0.5]."),
-        ({"label_offsets": {"a": "much"}}, ValueError, "Expected a finite number as the offset of each label, found 'much'"),
+        ({"label_offsets": {"a": "much"}}, ValueError, "as the offset of each label, found 'much'"),
         ({"label_offsets": {"a": float("nan")}}, ValueError, "found nan for 'a'. Take what"),
+        (
+            {"label_offsets": {"a": 10**400}},
+            ValueError,
+            "Expected a number from -1e+06 to 1e+06 as the offset of each label",
+        ),
+        ({"label_offsets": {"a": -1e39}}, ValueError, "found -1e+39 for 'a'."),
         ({"label_offsets": {"a": True}}, ValueError, "found True for 'a'."),
         ({"label_offsets": {}, "calibrated": True}, ValueError, "without calibrated scores or thresholds, found both."),
         ({"label_offsets": {}, "threshold": "calibrated"}, ValueError, "leave one of the two out."),
@@ -127,11 +184,11 @@ def test_texts_are_drawn_evenly_and_always_the_same(tmp_path: Path, caplog: pyte
     path = tmp_path / "texts.jsonl"
     rows = [json.dumps({"text": f"text {number}"}) + "\n" for number in range(1000)]
     path.write_text("".join([*rows[:500], '{"id": 3}\n', "\n", *rows[500:]]), encoding="utf-8")
-    drawn = draw_texts(path, 100)
-    assert drawn == draw_texts(path, 100)
+    drawn = [row.fields["text"] for row in draw_texts(path, 100)]
+    assert drawn == [row.fields["text"] for row in draw_texts(path, 100)]
     assert len(set(drawn)) == 100
     assert 30 < sum(int(text.split()[1]) >= 500 for text in drawn) < 70
-    assert draw_texts(path, 2000) == [f"text {number}" for number in range(1000)]
+    assert [row.fields["text"] for row in draw_texts(path, 2000)] == [f"text {number}" for number in range(1000)]
     assert "1 row without a text left out." in caplog.text
 
 
@@ -194,7 +251,7 @@ def test_offsets_of_another_model_or_call_are_refused(place: Path, biencoder: Ze
         ('{"sports": 0.5}', "found something else without 'label_offsets'. Run zeroshot offsets anew."),
         ("[1]", "Expected JSON of the type object in"),
         (
-            '{"label_offsets": [], "texts": 9, "options": {}, "model": {}}',
+            '{"label_offsets": [], "phrasings": {}, "texts": 9, "options": {}, "model": {}}',
             "found something else. Run zeroshot offsets anew.",
         ),
     ],
@@ -211,6 +268,28 @@ def test_what_the_command_cannot_use_is_refused(place: Path) -> None:
     assert "Expected at least 1 text to read, found 0." in fail(*words, str(place / "offsets.json"), "--texts", "0")
     assert "Expected at least 10 different texts" in fail(*words, str(place / "offsets.json"), "--texts", "9")
     assert not (place / "offsets.json").exists()
+    (place / "labels.json").write_text(json.dumps(LABELS), encoding="utf-8")
+    assert "found something else in" in fail(*words, str(place / "labels.json"))
+    assert json.loads((place / "labels.json").read_text(encoding="utf-8")) == LABELS
+    (place / "texts.txt").write_text("\n \n", encoding="utf-8")
+    assert "Expected texts to classify, found none." in fail(*words, str(place / "offsets.json"))
+    (place / "texts.txt").write_text("\n".join([*MANY[:12], "goal " * 100]), encoding="utf-8")
+    assert "in line 13." in fail(*words, str(place / "offsets.json"), "--overflow", "error")
+
+
+def test_offsets_of_labels_that_said_something_else_are_refused(place: Path) -> None:
+    labels = place / "labels.json"
+    words = ["--labels", str(labels), "--input", str(place / "texts.txt"), "--output"]
+    labels.write_text(json.dumps({"a": "the goal", "b": ["cake", "flour"], "c": "rain"}), encoding="utf-8")
+    main(["offsets", str(place / "model"), *words, str(place / "offsets.json")])
+    main(["offsets", str(place / "model"), *words, str(place / "offsets.json")])  # its own file may be replaced
+    asked = ["predict", str(place / "model"), *words, str(place / "out.jsonl"), "--label_offsets"]
+    labels.write_text(json.dumps({"c": "rain", "a": "the goal"}), encoding="utf-8")
+    main([*asked, str(place / "offsets.json")])
+    labels.write_text(json.dumps({"a": "the goal", "b": "cake"}), encoding="utf-8")
+    message = "Expected label offsets for 'b' described as ['cake'] in"
+    assert message in fail(*asked, str(place / "offsets.json"))
+    assert "found no file ''" in fail(*asked, "") or "found no file '.'" in fail(*asked, "")
 
 
 def test_a_half_is_moved_by_the_other_alone() -> None:
@@ -244,11 +323,17 @@ def test_evaluation_shows_both_results(
         {name: metric(moved, targets) for name, metric in METRICS.items()}, abs=0.01
     )
     assert "label_offsets" not in report["sets"]["few"] and "label_offsets" not in report["mean"]
-    assert "No label offsets for few: their rows have candidates of their own, or too few texts." in caplog.text
+    assert (
+        "No label offsets for few: their rows have candidates of their own, or texts or labels are too few." in caplog.text
+    )
     assert report["command"].endswith("--label_offsets")
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| model", "| model, label offsets"]
-    assert lines[2].split(" | ")[1] == lines[3].split(" | ")[1] and lines[2] != lines[3]
+    plain, moved_cells = (line.strip("| ").split(" | ") for line in lines[2:])
+    assert [plain[0], moved_cells[0]] == ["model", "model, label offsets"]
+    assert plain[1] == moved_cells[1] and plain[2] != moved_cells[2] and plain[3] != moved_cells[3]
+    mean = (report["sets"]["few"]["accuracy"] + report["sets"]["many"]["label_offsets"]["accuracy"]) / 2
+    assert report["means_with_label_offsets"]["model, label offsets"]["accuracy"] == pytest.approx(mean)
+    assert moved_cells[3].split(" / ")[0] == f"{mean:.3f}".removeprefix("0")
 
 
 def test_rows_with_candidates_of_their_own_are_measured_as_they_are(biencoder: ZeroShotPreTrainedModel) -> None:
@@ -257,3 +342,45 @@ def test_rows_with_candidates_of_their_own_are_measured_as_they_are(biencoder: Z
     assert free.candidate_mask is not None
     result = evaluate_model(biencoder, {"free": free}, label_offsets=True)
     assert "label_offsets" not in result["sets"]["free"]
+
+
+def test_where_nothing_can_be_estimated_the_table_says_nothing_of_it(
+    place: Path, capsys: pytest.CaptureFixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_set(place / "suite" / "single", [(text, ["sports"]) for text in MANY], ["sports"])
+    main(["evaluate", str(place / "model"), "--suite", str(place / "suite"), "--baseline", "none", "--label_offsets"])
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert "No label offsets for single" in caplog.text
+
+
+def test_the_benchmark_shows_how_many_texts_are_needed(place: Path) -> None:
+    rows = [(text, [LABELS[number % len(LABELS)]]) for number, text in enumerate(MANY)]
+    folder = write_set(place / "sets" / "one", rows[:40], LABELS)
+    lines = [json.dumps({"text": text, "labels": labels}) + "\n" for text, labels in rows[40:]]
+    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
+    script = Path(__file__).resolve().parents[1] / "benchmarks" / "label_offsets.py"
+    words = [
+        sys.executable,
+        str(script),
+        str(place / "model"),
+        "--sets",
+        str(place / "sets"),
+        "--draws",
+        "2",
+        "--texts",
+        "0",
+    ]
+    options: dict[str, Any] = {
+        "capture_output": True,
+        "text": True,
+        "timeout": 120,
+        "env": {**os.environ, "PYTHONPATH": str(script.parents[1])},
+    }
+    done = subprocess.run([*words, "20", "100", "--strength", "0", "0.5"], **options)
+    assert done.returncode == 0, done.stderr[-2000:]
+    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[3:]]
+    assert [row[0] for row in table] == ["0", "20", "100"]
+    assert len({row[1] for row in table}) == 1 and table[0][1] == table[0][2]  # strength 0, or no texts: as they are
+    assert table[2][2] != table[0][2]
+    done = subprocess.run([*words, "2000"], **options)
+    assert done.returncode == 1 and "found one with 104. Lower --texts." in done.stderr

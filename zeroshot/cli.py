@@ -57,7 +57,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         keep_fields=None if arguments.keep_fields == "all" else [name for name in arguments.keep_fields.split(",") if name],
         engine=arguments.engine,
         options=read_call_options(arguments),
-        label_offsets=Path(arguments.label_offsets) if arguments.label_offsets else None,
+        label_offsets=None if arguments.label_offsets is None else Path(arguments.label_offsets),
     )
 
 

@@ -64,12 +64,15 @@ def _measure_untrained(
 
 
 def _list_with_offsets(results: Mapping[str, SuiteResult]) -> dict[str, SuiteResult]:
-    left_out = [name for name, one in next(iter(results.values()))["sets"].items() if "label_offsets" not in one]
+    sets = next(iter(results.values()))["sets"]
+    left_out = [name for name, one in sets.items() if "label_offsets" not in one]
     if left_out:
         logger.warning(
-            f"No label offsets for {', '.join(left_out)}: their rows have candidates of their own, or too few texts. Their "
-            "results stay as they are."
+            f"No label offsets for {', '.join(left_out)}: their rows have candidates of their own, or texts or labels are "
+            "too few. Their results stay as they are."
         )
+    if len(left_out) == len(sets):
+        return {}
     return {f"{name}, label offsets": show_with_offsets(result) for name, result in results.items()}
 
 
@@ -138,10 +141,9 @@ def evaluate_command(
             baselines = _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, batch_size, label_offsets)
         result = evaluate_model(model, sets, batch_size=batch_size, label_offsets=label_offsets, show_progress_bar=True)
     name = Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
-    rows_of_table = {**baselines, name: result}
-    if label_offsets:
-        rows_of_table |= _list_with_offsets(rows_of_table)
-    table = format_table(rows_of_table, tuple(metrics))
+    measured = {**baselines, name: result}
+    moved = _list_with_offsets(measured) if label_offsets else {}
+    table = format_table({**measured, **moved}, tuple(metrics))
     if output is not None:
         command = _word_command(
             model_name,
@@ -155,6 +157,8 @@ def evaluate_command(
             by=by or None,
             label_offsets=label_offsets or None,
         )
-        write_report(output, result, baselines=baselines, command=command, table=table)
+        means = {name: one["mean"] for name, one in moved.items()}
+        extra = {"means_with_label_offsets": means} if means else {}
+        write_report(output, result, baselines=baselines, command=command, table=table, **extra)
         logger.info(f"The result is in {output}.")
     return table

@@ -132,8 +132,8 @@ def add_offsets_by_halves(logits: torch.Tensor, texts: Sequence[str]) -> torch.T
 
 
 def _measure_with_offsets(logits: torch.Tensor, one: EvaluationSet) -> dict[str, float] | None:
-    """The metrics with offsets; None where rows have candidates of their own, or texts are too few."""
-    if one.candidate_mask is not None or len(set(one.texts)) < 2 * LEAST_NEAREST:
+    """The metrics with offsets; None where rows have candidates of their own, or texts or labels are too few."""
+    if one.candidate_mask is not None or len(set(one.texts)) < 2 * LEAST_NEAREST or len(one.candidate_labels) < 2:
         return None
     moved = add_offsets_by_halves(logits, one.texts).numpy()
     return {key: metric(moved, one.targets) for key, metric in METRICS.items()}

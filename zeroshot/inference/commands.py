@@ -71,7 +71,7 @@ def predict_command(
     names = read_labels(labels)
     model = load_checkpoint_or_export(model_name)
     if label_offsets is not None:
-        options = add_offsets(model, label_offsets, options or {})
+        options = add_offsets(model, label_offsets, names, options or {})
     return predict_file(
         move_to_device(model) if engine == "local" else model,
         names,

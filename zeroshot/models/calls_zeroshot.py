@@ -85,7 +85,11 @@ class ZeroShotCall:
         # never a single one: what is below a parent shares the parent's score.
         alone = [self.options.multi_label or (one.parents is None and len(one.names) == 1) for one in candidates]
         check_company(self.calibration, self.options, candidates, alone)
-        offsets = {labels: find_offsets(self.options, labels) for labels in dict.fromkeys(candidates)}
+        matters = not self.model.independent_of_other_candidates
+        offsets = {
+            labels: find_offsets(self.options, labels, judged_alone=single, company_matters=matters)
+            for labels, single in dict(zip(candidates, alone, strict=True)).items()
+        }
         scored = self.scorer.score(token_ids, candidates, alone)
         scores = [
             judge(one.logits, offsets[labels], labels, judged_alone=single, calibration=self.calibration)

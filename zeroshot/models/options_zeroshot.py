@@ -1,7 +1,6 @@
 """What a call can say beside its texts and labels: the options of the pipeline and of `predict`, checked in one place."""
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -15,6 +14,7 @@ logger = logging.get_logger(__name__)
 
 CALIBRATED = "calibrated"
 SHOWN_NAMES = 5  # in a message
+LARGEST_OFFSET = 1e6  # logits are some tens; beyond, float32 would lose them
 CHOICES: dict[str, tuple[str, ...]] = {
     "phrasing_reduction": ("max", "mean"),
     "overflow": ("split", "error", "truncate"),
@@ -30,10 +30,10 @@ def list_names(names: Sequence[str]) -> str:
 
 def _check_offset(label: Any, offset: Any) -> None:
     number = isinstance(offset, int | float) and not isinstance(offset, bool)
-    if not isinstance(label, str) or not number or not math.isfinite(offset):
+    if not isinstance(label, str) or not number or not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
         raise ValueError(
-            f"Expected a finite number as the offset of each label, found {offset!r} for {label!r}. Take what "
-            "estimate_label_offsets or zeroshot offsets gives, as it is."
+            f"Expected a number from {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g} as the offset of each label, found "
+            f"{offset!r} for {label!r}. Take what estimate_label_offsets or zeroshot offsets gives, as it is."
         )
 
 
