@@ -118,7 +118,7 @@ def test_an_empty_file_of_labels_is_named(tmp_path: Path, content: str) -> None:
 def test_a_file_that_cannot_be_read_is_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     """Every text would be called 'labels.csv'."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "labels").write_text("sports\n", encoding="utf-8")
+    (tmp_path / "labels").mkdir()  # a folder is none either
     message = (
         f"Expected label names between commas or a file of them (.txt, .json), found {words!r}. Write the file as .txt, one "
         f"name a line; a label that is called so has a comma behind it: '{words},'."

@@ -163,6 +163,8 @@ def test_what_is_wrong_with_texts_is_told_at_their_own_place(biencoder: ZeroShot
         ({"label_offsets": [0.5]}, TypeError, "Expected label_offsets to be a number for each label, found [0.5]."),
         ({"label_offsets": {"a": "much"}}, ValueError, "as the offset of each label, found 'much'"),
         ({"label_offsets": {"a": float("nan")}}, ValueError, "found nan for 'a'. Take what"),
+        ({"label_offsets": {"label_offsets": {"a": 0.5}}}, ValueError, "or 'label_offsets' of a file that zeroshot"),
+        ({"multi_label": "no"}, TypeError, "Expected multi_label to be True or False, found 'no'. Write it without quotes."),
         (
             {"label_offsets": {"a": 10**400}},
             ValueError,
@@ -324,7 +326,8 @@ def test_evaluation_shows_both_results(
     )
     assert "label_offsets" not in report["sets"]["few"] and "label_offsets" not in report["mean"]
     assert (
-        "No label offsets for few: their rows have candidates of their own, or texts or labels are too few." in caplog.text
+        "No label offsets for few: their rows have candidates of their own, or they have fewer than 20 different"
+        in caplog.text
     )
     assert report["command"].endswith("--label_offsets")
     lines = capsys.readouterr().out.splitlines()

@@ -166,14 +166,15 @@ def test_a_moved_copy_of_the_same_model_and_input_goes_on(
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"labels": LABELS[:2]}, "labels"),
-        ({"multi_label": True}, "options"),
-        ({"batch_size": 5}, "options"),
-        ({"options": {"class_templates": ["about {}"]}}, "options"),
-        ({"keep_fields": ["id"]}, "fields to keep"),
-        ({"model": True}, "model"),
-        ({"calibration": True}, "model"),
-        ({"input": True, "multi_label": True}, "options, another input file"),
+        ({"labels": LABELS[:2]}, "other labels"),
+        ({"multi_label": True}, "other options (multi_label)"),
+        ({"batch_size": 5}, "other options (batch_size)"),
+        ({"options": {"class_templates": ["about {}"]}}, "other options (class_templates)"),
+        ({"options": {"label_offsets": dict.fromkeys(LABELS, 0.5)}}, "other options (label_offsets)"),
+        ({"keep_fields": ["id"]}, "other fields to keep"),
+        ({"model": True}, "another model"),
+        ({"calibration": True}, "another model"),
+        ({"input": True, "multi_label": True}, "other options (multi_label), another input file"),
     ],
     ids=str,
 )
@@ -193,7 +194,7 @@ def test_parts_of_something_else_are_not_taken(
     labels = change.pop("labels", LABELS)
     folder = str(begun) + ".parts"
     message = (
-        f"Expected the prediction that {folder!r} was begun with, found another {words}. Give the first command again, or "
+        f"Expected the prediction that {folder!r} was begun with, found {words}. Give the first command again, or "
         "remove that folder to begin anew."
     )
     with pytest.raises(ValueError, match=re.escape(message)):

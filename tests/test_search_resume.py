@@ -93,9 +93,12 @@ def test_a_killed_search_goes_on(place: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not target.with_name("out.jsonl.parts").exists()
 
 
-@pytest.mark.parametrize("changed", ["options", "labels", "model"])
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [("options", "other options (top_k)"), ("labels", "other labels"), ("model", "another model")],
+)
 def test_parts_of_another_search_are_not_taken(
-    place: Path, biencoder: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch, changed: str
+    place: Path, biencoder: ZeroShotPreTrainedModel, monkeypatch: pytest.MonkeyPatch, changed: str, words: str
 ) -> None:
     with monkeypatch.context() as patch:
         count_texts(patch, 2)
@@ -111,7 +114,7 @@ def test_parts_of_another_search_are_not_taken(
         LabelIndex.build(type(biencoder).from_pretrained(place / "model"), NAMES).save(place / "index")
     folder = str(place / "out.jsonl.parts")
     assert fail(*words_of(place, "out.jsonl", *(["--top_k", "2"] if changed == "options" else []))) == (
-        f"ValueError: Expected the prediction that {folder!r} was begun with, found another {changed}. Give the first "
+        f"ValueError: Expected the prediction that {folder!r} was begun with, found {words}. Give the first "
         "command again, or remove that folder to begin anew."
     )
     assert len(list_parts(place / "out.jsonl")) == 2

@@ -178,6 +178,16 @@ def test_a_failed_write_leaves_the_earlier_report(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("content", ['["sports"]', '{"text": "a"}', "texts"])
+def test_a_report_takes_the_place_of_reports_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / "labels.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="Expected a new file, or a report to replace, found something else in"):
+        write_report(tmp_path / "labels.json", build_result(0.5))
+    assert (tmp_path / "labels.json").read_text(encoding="utf-8") == content
+    for value in (0.5, 0.6):
+        write_report(tmp_path / "new.json", build_result(value))
+
+
 def test_the_table_does_not_overwrite_the_result(tmp_path: Path) -> None:
     """With `--output report.md` both would go into one file."""
     with pytest.raises(ValueError, match=r"Expected .*\.json.*report\.md"):

@@ -84,4 +84,7 @@ def run_command(command: Callable[[Sequence[str]], None], arguments: Sequence[st
             raise
         sys.exit(f"{type(error).__name__}: {_tell(error)}")
     except KeyboardInterrupt:
-        sys.exit("Interrupted. A training run goes on from its last checkpoint when the same command is given again.")
+        sys.exit(
+            "Interrupted. Training, generation and prediction from file to file go on where they stopped when the same "
+            "command is given again; all else begins anew."
+        )

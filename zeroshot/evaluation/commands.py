@@ -68,8 +68,8 @@ def _list_with_offsets(results: Mapping[str, SuiteResult]) -> dict[str, SuiteRes
     left_out = [name for name, one in sets.items() if "label_offsets" not in one]
     if left_out:
         logger.warning(
-            f"No label offsets for {', '.join(left_out)}: their rows have candidates of their own, or texts or labels are "
-            "too few. Their results stay as they are."
+            f"No label offsets for {', '.join(left_out)}: their rows have candidates of their own, or they have fewer "
+            "than 20 different texts (--rows) or 2 labels. Their results stay as they are."
         )
     if len(left_out) == len(sets):
         return {}

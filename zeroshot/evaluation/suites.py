@@ -13,6 +13,7 @@ from ..data import EvaluationSet, build_evaluation_set, load_source
 from ..data.reading import expand_path
 from ..data.validation import read_label_file
 from ..files import write_json, write_text
+from ..json_text import parse_json, read_text
 from ..models import ZeroShotPreTrainedModel
 from ..models.offsets_zeroshot import LEAST_NEAREST, compute_label_offsets
 from .breakdown import Breakdown, break_down, check_fields, read_groups
@@ -212,14 +213,27 @@ def prepare_report(path: Path) -> None:
     """Make the folder of a report; a long measurement calls this before it begins.
 
     Raises:
-        ValueError: If `path` is a folder, or is the place of the table.
+        ValueError: If `path` is a folder, is the place of the table, or holds something else than a report.
     """
     if path.is_dir() or path.suffix == ".md":
         raise ValueError(
             f"Expected a JSON file to write, like report.json, found {str(path)!r}. Name a .json file; the table is "
             "written beside it as .md."
         )
+    if path.is_file() and not _is_report(path):
+        raise ValueError(
+            f"Expected a new file, or a report to replace, found something else in {str(path)!r}, which would be lost. "
+            "Choose another name."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = parse_json(read_text(path))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "sets" in content
 
 
 def write_report(path: Path, result: SuiteResult, **extra: Any) -> None:

@@ -135,7 +135,7 @@ def read_labels(words: str) -> CandidateLabels:
     """
     if Path(words).suffix.lower() in LABEL_SUFFIXES:
         return read_labels_file(Path(words))
-    if "," not in words and (os.path.isfile(words) or FILE_ENDING.search(words)):
+    if "," not in words and (os.path.exists(words) or FILE_ENDING.search(words)):
         raise ValueError(
             f"Expected label names between commas or a file of them ({', '.join(LABEL_SUFFIXES)}), found {words!r}. Write "
             f"the file as .txt, one name a line; a label that is called so has a comma behind it: {words + ','!r}."

@@ -81,7 +81,9 @@ def check_target(path: Path) -> None:
     Raises:
         ValueError: If `path` is no `.json`, or holds something else.
     """
-    if path.suffix.lower() != ".json" or path.is_dir():
+    if path.is_dir():
+        raise ValueError(f"Expected a .json file to write, found the folder {str(path)!r}. Name it like offsets.json.")
+    if path.suffix.lower() != ".json":
         raise ValueError(f"Expected a .json file to write, found {str(path)!r}. Name it like offsets.json.")
     if not path.exists():
         return

@@ -65,11 +65,23 @@ def find_processes() -> Processes:
 
 
 def _explain_difference(manifest: Manifest, found: Any, folder: Path) -> str:
-    words = {"input": "input file", "part_rows": "size of parts", "fields": "fields to keep"}
-    changed = [name for name, value in manifest.items() if not isinstance(found, dict) or found.get(name) != value]
+    words = {
+        "labels": "other labels",
+        "options": "other options",
+        "model": "another model",
+        "input": "another input file",
+        "part_rows": "another size of parts",
+        "fields": "other fields to keep",
+    }
+    stored = found if isinstance(found, dict) else {}
+    changed = [name for name, value in manifest.items() if stored.get(name) != value]
+    if isinstance(before := stored.get("options"), dict):
+        now = manifest["options"]
+        names = [name for name in dict.fromkeys([*now, *before]) if now.get(name) != before.get(name)]
+        words["options"] += f" ({', '.join(names)})"
     return (
-        f"Expected the prediction that {str(folder)!r} was begun with, found another "
-        f"{', another '.join(words.get(name, name) for name in changed)}. Give the first command again, or remove that "
+        f"Expected the prediction that {str(folder)!r} was begun with, found "
+        f"{', '.join(words.get(name, name) for name in changed)}. Give the first command again, or remove that "
         "folder to begin anew."
     )
 

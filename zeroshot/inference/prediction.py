@@ -38,8 +38,8 @@ def count_window_rows(num_labels: int) -> int:
 def predict_file(
     model: ZeroShotPreTrainedModel,
     candidate_labels: CandidateLabels,
-    source: Path | None,
-    target: Path | None,
+    source: str | Path | None,
+    target: str | Path | None,
     *,
     multi_label: bool = False,
     batch_size: int = 64,
@@ -76,6 +76,7 @@ def predict_file(
         ImportError: If `engine` is `ray` and Ray is not installed.
     """
     check_batch_size(batch_size)
+    source, target = (None if path is None else Path(path) for path in (source, target))
     check_nested(target, options or {})
     check_ways(source, target, engine)
     settings = {"multi_label": multi_label, "batch_size": batch_size, **(options or {})}

@@ -1,5 +1,6 @@
 """Rows with a text, from any file: walked cheaply, parsed one by one when they are needed, in bounded memory."""
 
+import codecs
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from ..json_text import name_json_type, parse_json, to_json
 from ..models.inputs_zeroshot import HALF_CHARACTER
 
 LINE_SUFFIXES = (".txt", "")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 BATCH = 1024  # rows of a Parquet file that are held at a time
 CHUNK = 2**16  # bytes that are read at a time
 
@@ -220,6 +222,10 @@ def check_source(source: Path | None) -> None:
             f"Expected a file of texts (.txt, {', '.join(SUFFIXES)}), found {str(source)!r}. Convert it, or give one text "
             "a line on standard input."
         )
+    if source is not None and source.suffix.lower() in (*LINE_SUFFIXES, ".jsonl"):
+        with source.open("rb") as file:
+            if file.read(2) in UTF_16:  # every second byte would be a character of its own
+                raise ValueError(f"Expected UTF-8 in {str(source)!r}, found UTF-16. Save it as UTF-8.")
     if source is not None and source.suffix.lower() == ".jsonl":
         check_json_lines(source)
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers.utils import logging
 
 from .candidates_zeroshot import CandidateLabels, Candidates, read_candidates
 from .inputs_zeroshot import TextError, check_batch_size, check_texts
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
 else:
     _Model = object
 
+logger = logging.get_logger(__name__)
+
 NEAREST_SHARE = 0.1  # of the texts
 LEAST_NEAREST = 10  # and so the fewest texts of all
 STRENGTH = 0.5
+FEW_TEXTS = 50
 
 
 def check_numbers(num_texts: int, num_labels: int) -> None:
@@ -138,7 +142,7 @@ class LabelOffsetEstimation(_Model):
             candidate_labels: The labels of the later call, in a form of [`read_candidates`], the same for all texts.
             batch_size: Most texts per pass of the encoder.
             show_progress_bar: Whether to show progress.
-            **options: Those of the later call, but for `label_offsets`.
+            **options: Those of the later call, but for `label_offsets`; those that change no logit do nothing here.
 
         Returns:
             What is added to the logit of each label; parents of a hierarchy too.
@@ -156,6 +160,8 @@ class LabelOffsetEstimation(_Model):
         different = list(dict.fromkeys(texts))
         labels = read_candidates(candidate_labels)
         check_numbers(len(different), len(labels.names))
+        if len(different) < FEW_TEXTS:
+            logger.warning(f"Label offsets of {len(different)} texts are rough; 200 or more say it better.")
         token_ids = self._require_tokenizer()(different, add_special_tokens=True, verbose=False)["input_ids"]
         scorer = CandidateScorer(self, wanted, batch_size=check_batch_size(batch_size), show_progress_bar=show_progress_bar)
         try:

@@ -1,8 +1,10 @@
 """What a call can say beside its texts and labels: the options of the pipeline and of `predict`, checked in one place."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from numbers import Real
 from typing import Any, Literal
 
 from transformers.utils import logging
@@ -29,11 +31,12 @@ def list_names(names: Sequence[str]) -> str:
 
 
 def _check_offset(label: Any, offset: Any) -> None:
-    number = isinstance(offset, int | float) and not isinstance(offset, bool)
+    number = isinstance(offset, Real) and not isinstance(offset, bool)  # also of NumPy
     if not isinstance(label, str) or not number or not -LARGEST_OFFSET <= offset <= LARGEST_OFFSET:
         raise ValueError(
             f"Expected a number from {-LARGEST_OFFSET:g} to {LARGEST_OFFSET:g} as the offset of each label, found "
-            f"{offset!r} for {label!r}. Take what estimate_label_offsets or zeroshot offsets gives, as it is."
+            f"{reprlib.repr(offset)} for {label!r}. Take what estimate_label_offsets gives, or 'label_offsets' of a file "
+            "that zeroshot offsets wrote."
         )
 
 
@@ -99,6 +102,9 @@ class CallOptions:
                 raise ValueError(
                     f"Expected {name} to be one of {', '.join(choices)}, found {getattr(self, name)!r}. Choose one of them."
                 )
+        for name in ("multi_label", "calibrated", "pairwise", "return_hierarchical", "return_embeddings"):
+            if isinstance(value := getattr(self, name), str):
+                raise TypeError(f"Expected {name} to be True or False, found {value!r}. Write it without quotes.")
         check_precision(self.precision)
         self._check_templates()
         if isinstance(self.threshold, Mapping):
@@ -151,7 +157,7 @@ class CallOptions:
         if not isinstance(self.label_offsets, Mapping):
             raise TypeError(
                 f"Expected label_offsets to be a number for each label, found {self.label_offsets!r}. Take what "
-                "estimate_label_offsets or zeroshot offsets gives."
+                "estimate_label_offsets gives, or 'label_offsets' of a file that zeroshot offsets wrote."
             )
         for label, offset in self.label_offsets.items():
             _check_offset(label, offset)
