@@ -9,7 +9,7 @@ text alone, as without them.
 
 What it assumes: the labels hold for about equally many of the texts. A label that is near because it holds often cannot be
 told from one that is near for no reason, so frequent labels are moved down and rare ones up. A little of that is no harm;
-where one label holds for most texts, it is (figures in LOG.md).
+where one label holds for most texts, or most labels for none, it is (figures in LOG.md).
 
 Source: CSLS, Conneau et al. 2018 (https://arxiv.org/abs/1710.04087). Its 2 z(x, c) - r(x) - r(c) puts the labels of a text
 into the order of z(x, c) - r(c) / 2. We depart from it in the tenth, which means the same for any number of texts, where it
