@@ -1,10 +1,7 @@
 """Label offsets: estimated on texts without labels, added to logits, measured by halves."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from zeroshot.evaluation.metrics import METRICS
 from zeroshot.evaluation.suites import add_offsets_by_halves, evaluate_model, load_suite
 from zeroshot.inference.offsets import draw_texts
 from zeroshot.models import ARCHITECTURES, ZeroShotPreTrainedModel
-from zeroshot.models.offsets_zeroshot import compute_label_offsets
+from zeroshot.models.offsets_zeroshot import compute_label_offsets, warn_of_idle_labels
 from zeroshot.models.options_zeroshot import read_options
 
 from .command_helpers import fail, read_lines, write_set
@@ -120,6 +117,23 @@ def test_labels_of_a_hierarchy_are_compared_with_their_siblings(biencoder: ZeroS
         | biencoder.estimate_label_offsets(MANY, ["sports", "weather", "music"]),
         abs=1e-5,
     )
+
+
+@pytest.mark.parametrize(("texts", "labels", "winners"), [(30, 6, 3), (30, 6, 4), (12, 60, 7), (12, 60, 8)])
+def test_labels_that_win_nothing_are_told(texts: int, labels: int, winners: int, caplog: pytest.LogCaptureFixture) -> None:
+    logits = torch.zeros(texts, labels)
+    logits[range(texts), [text % winners for text in range(texts)]] = 1
+    warn_of_idle_labels(logits)
+    few = winners in (3, 7)  # of six labels, of twelve texts
+    assert caplog.text.count(f"Only {winners} of {labels} labels are the best of some text.") == few
+
+
+def test_the_estimation_tells_of_them(biencoder: ZeroShotPreTrainedModel, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [f"the goal {number}" for number in range(60)]
+    winners = len(biencoder.predict_logits(texts, WORDS).argmax(dim=1).unique())
+    assert winners < 8
+    biencoder.estimate_label_offsets(texts, WORDS)
+    assert f"Only {winners} of 12 labels are the best of some text." in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -354,36 +368,3 @@ def test_where_nothing_can_be_estimated_the_table_says_nothing_of_it(
     main(["evaluate", str(place / "model"), "--suite", str(place / "suite"), "--baseline", "none", "--label_offsets"])
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert "No label offsets for single" in caplog.text
-
-
-def test_the_benchmark_shows_how_many_texts_are_needed(place: Path) -> None:
-    rows = [(text, [LABELS[number % len(LABELS)]]) for number, text in enumerate(MANY)]
-    folder = write_set(place / "sets" / "one", rows[:40], LABELS)
-    lines = [json.dumps({"text": text, "labels": labels}) + "\n" for text, labels in rows[40:]]
-    (folder / "train.jsonl").write_text("".join(lines), encoding="utf-8")
-    script = Path(__file__).resolve().parents[1] / "benchmarks" / "label_offsets.py"
-    words = [
-        sys.executable,
-        str(script),
-        str(place / "model"),
-        "--sets",
-        str(place / "sets"),
-        "--draws",
-        "2",
-        "--texts",
-        "0",
-    ]
-    options: dict[str, Any] = {
-        "capture_output": True,
-        "text": True,
-        "timeout": 120,
-        "env": {**os.environ, "PYTHONPATH": str(script.parents[1])},
-    }
-    done = subprocess.run([*words, "20", "100", "--strength", "0", "0.5"], **options)
-    assert done.returncode == 0, done.stderr[-2000:]
-    table = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[3:]]
-    assert [row[0] for row in table] == ["0", "20", "100"]
-    assert len({row[1] for row in table}) == 1 and table[0][1] == table[0][2]  # strength 0, or no texts: as they are
-    assert table[2][2] != table[0][2]
-    done = subprocess.run([*words, "2000"], **options)
-    assert done.returncode == 1 and "found one with 104. Lower --texts." in done.stderr

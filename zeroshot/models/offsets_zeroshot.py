@@ -41,6 +41,7 @@ NEAREST_SHARE = 0.1  # of the texts
 LEAST_NEAREST = 10  # and so the fewest texts of all
 STRENGTH = 0.5
 FEW_TEXTS = 50
+FEW_WINNERS = 2 / 3  # of the labels: below, offsets lost accuracy (LOG.md)
 
 
 def check_numbers(num_texts: int, num_labels: int) -> None:
@@ -77,6 +78,16 @@ def compute_label_offsets(
     nearest = max(LEAST_NEAREST, math.ceil(nearest_share * len(logits)))
     heights = logits.float().topk(nearest, dim=0).values.mean(dim=0)  # (N,)
     return strength * (heights.mean() - heights)
+
+
+def warn_of_idle_labels(logits: torch.Tensor) -> None:
+    """Say so where many labels are the best of none of the texts, (T, N): offsets would move them up."""
+    winners = len(logits.argmax(dim=1).unique())
+    if winners < FEW_WINNERS * min(logits.shape):
+        logger.warning(
+            f"Only {winners} of {logits.shape[1]} labels are the best of some text. Where most labels hold for none of the "
+            "texts, label offsets do harm: name the labels that occur, and give texts of all kinds."
+        )
 
 
 def _compute_among_siblings(logits: torch.Tensor, candidates: Candidates) -> torch.Tensor:
@@ -170,4 +181,6 @@ class LabelOffsetEstimation(_Model):
         except TextError as error:
             raise TextError(error.found, texts.index(different[error.position]), error.mend) from error
         logits = torch.stack([one.logits for one in scored])
+        if labels.parents is None:
+            warn_of_idle_labels(logits)
         return dict(zip(labels.names, _compute_among_siblings(logits, labels).tolist(), strict=True))
