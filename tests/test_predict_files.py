@@ -194,15 +194,6 @@ def test_columns_between_other_marks_than_commas_are_told(tmp_path: Path, mark: 
         classify_file(classify, tmp_path / "a.csv", tmp_path / "out.jsonl")
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.jsonl"])
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_is_refused(tmp_path: Path, name: str, encoding: str) -> None:
-    """Every line but the first would be classified with a NUL beside every letter."""
-    (tmp_path / name).write_bytes("\ufeffthe goal\nthe cake\n".encode(encoding))
-    with pytest.raises(ValueError, match=f"Expected UTF-8 in .*{name}', found UTF-16. Save it as UTF-8."):
-        classify_file(classify, tmp_path / name, tmp_path / "out.jsonl")
-
-
 def test_paths_may_be_texts(biencoder: ZeroShotPreTrainedModel, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("the goal\n", encoding="utf-8")
     assert predict_file(biencoder, LABELS, str(tmp_path / "a.txt"), str(tmp_path / "out.jsonl")) == 1

@@ -150,6 +150,15 @@ def test_a_file_in_another_encoding_has_no_texts(biencoder: ZeroShotPreTrainedMo
     assert len(read_lines(tmp_path / "out.jsonl.rejected.jsonl")) >= 2
 
 
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_is_refused(biencoder: ZeroShotPreTrainedModel, tmp_path: Path, name: str, encoding: str) -> None:
+    """Every line but the first would be classified with a NUL beside every letter."""
+    (tmp_path / name).write_bytes("\ufeffthe goal\nthe cake\n".encode(encoding))
+    with pytest.raises(ValueError, match=f"Expected UTF-8 in .*{name}', found UTF-16. Save it as UTF-8."):
+        predict_file(biencoder, LABELS, tmp_path / name, tmp_path / "out.jsonl")
+
+
 def test_refused_lines_are_counted_in_the_log(
     biencoder: ZeroShotPreTrainedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,6 +4,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers.utils import logging
@@ -43,7 +44,7 @@ def _word_command(model_name: str, **options: str | int | Path | Sequence[str] |
 
 
 def _measure_untrained(
-    model: ZeroShotPreTrainedModel, encoder: str, sets: dict[str, EvaluationSet], batch_size: int, label_offsets: bool
+    model: ZeroShotPreTrainedModel, encoder: str, sets: dict[str, EvaluationSet], **kwargs: Any
 ) -> dict[str, SuiteResult]:
     """Measure an encoder as it is, with bare labels and, where the model has others, with the model's templates."""
     untrained = build_untrained(type(model), encoder, max_tokens=model.config.max_tokens)
@@ -51,16 +52,18 @@ def _measure_untrained(
     if model.config.class_templates != ["{}"]:
         wordings[WORDED] = model.config.class_templates
     return {
-        name: evaluate_model(
-            untrained,
-            sets,
-            class_templates=templates,
-            batch_size=batch_size,
-            label_offsets=label_offsets,
-            show_progress_bar=True,
-        )
-        for name, templates in wordings.items()
+        name: evaluate_model(untrained, sets, class_templates=templates, **kwargs) for name, templates in wordings.items()
     }
+
+
+def _measure(
+    model: ZeroShotPreTrainedModel, sets: dict[str, EvaluationSet], baseline: str | None, precision: str, **kwargs: Any
+) -> tuple[SuiteResult, dict[str, SuiteResult]]:
+    """The model's result and those of the untrained encoder; further arguments as those of [`evaluate_model`]."""
+    kwargs["show_progress_bar"] = True
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        baselines = {} if baseline == "none" else _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, **kwargs)
+        return evaluate_model(model, sets, **kwargs), baselines
 
 
 def _list_with_offsets(results: Mapping[str, SuiteResult]) -> dict[str, SuiteResult]:
@@ -135,11 +138,7 @@ def evaluate_command(
     candidates = read_candidate_labels(candidate_labels) if candidate_labels else None
     sets = load_suite(suite, rows, candidate_labels=candidates, by=by)
     model = load_model(model_name)
-    baselines: dict[str, SuiteResult] = {}
-    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-        if baseline != "none":
-            baselines = _measure_untrained(model, baseline or DEFAULT_ENCODER, sets, batch_size, label_offsets)
-        result = evaluate_model(model, sets, batch_size=batch_size, label_offsets=label_offsets, show_progress_bar=True)
+    result, baselines = _measure(model, sets, baseline, precision, batch_size=batch_size, label_offsets=label_offsets)
     name = Path(model_name).resolve().name if Path(model_name).is_dir() else model_name
     measured = {**baselines, name: result}
     moved = _list_with_offsets(measured) if label_offsets else {}
